@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The contracts between service/ and the drivers: a hypervisor driver starts and adopts guests, a guest obeys verbs and
+// reports events, and the resources of a start are opened through a broker that service/ owns. Drivers see the model,
+// never XML and never the bus. All calls are made on the main thread.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "virtbus/fd.hpp"
+#include "virtbus/model/domain.hpp"
+#include "virtbus/ports.hpp"
+#include "virtbus/state.hpp"
+#include "virtbus/task.hpp"
+
+namespace virtbus {
+
+// ---- links: how a network interface reaches the outside ----------------------------------------------------------
+
+struct LinkRequest {
+    std::string domain_uuid, domain_name;
+    Interface interface;  ///< from the model, with its MAC
+    unsigned queues = 1;
+    bool vnet_header = true;  ///< the front end takes virtio-net headers
+};
+struct Link {
+    std::vector<Fd> fds;    ///< tap descriptors, one per queue
+    std::string ifname;     ///< the host's side
+    std::string undo_key;   ///< what close_link wants; recorded in the status file before the guest starts
+};
+
+/// Makes and removes the host's side of interfaces (bridge, ethernet, network, direct).
+class LinkProvider {
+public:
+    virtual ~LinkProvider() = default;
+    virtual Task<Link> open_link(LinkRequest request, Deadline deadline, std::stop_token stop = {}) = 0;
+    /// Takes it down; a link that is gone already is no error.
+    virtual Task<> close_link(std::string undo_key) = 0;
+};
+
+// ---- resources: what a start opens ---------------------------------------------------------------------------------
+
+enum class Access { read, read_write };
+
+/// Opens what a guest needs, on workers and under the start's deadline, records it and undoes it when the start fails.
+class Resources {
+public:
+    virtual ~Resources() = default;
+    /// An image, kernel, firmware, device node ... With `read` the file is opened read-only. Messages name the path.
+    virtual Task<Fd> open_file(std::string path, Access access) = 0;
+    /// Creates (0600, exclusive) or truncates a file for the guest to write.
+    virtual Task<Fd> create_file(std::string path) = 0;
+    /// Appends to a log in the logs folder, made if missing.
+    virtual Task<Fd> open_log(std::string path) = 0;
+    virtual Task<Link> open_link(LinkRequest request) = 0;
+    virtual std::stop_token stop() const = 0;
+};
+
+// ---- a running guest -----------------------------------------------------------------------------------------------
+
+using StatValue = std::variant<bool, std::uint32_t, std::uint64_t, std::int64_t, double, std::string>;
+using Stats = std::map<std::string, StatValue>;  ///< "state.state", "cpu.time", "block.0.rd.bytes" ..., as in libvirt's records
+
+struct Screenshot {
+    std::string png;
+};
+
+/// The end of a guest's process.
+struct GuestEnd {
+    State state = State::shutoff;  ///< shutoff or crashed
+    std::string reason;            ///< "shutdown", "destroyed", "crashed", "failed"
+    std::string last_words;        ///< the last line of its log when it failed
+};
+
+/// What a guest tells its owner. Called from the loop, never from inside a call to the guest.
+class GuestEvents {
+public:
+    virtual ~GuestEvents() = default;
+    virtual void state_changed(State state, std::string reason) = 0;
+    /// The process is gone; the last call.
+    virtual void ended(GuestEnd end) = 0;
+    virtual void rebooted() = 0;
+    /// The live definition changed by itself (device gone, balloon moved ...).
+    virtual void config_changed(DomainConfig config) = 0;
+    virtual void responsive_changed(bool responsive) = 0;
+    virtual void device_added(std::string alias) = 0;
+    virtual void device_removed(std::string alias) = 0;
+    virtual void device_removal_failed(std::string alias) = 0;
+    virtual void io_error(std::string alias, std::string action, std::string reason) = 0;
+    virtual void watchdog_fired(std::string action) = 0;
+    virtual void agent_changed(bool connected) = 0;
+};
+
+/// How a verb reaches the guest: "acpi", "agent" or "default".
+using ShutdownMode = std::string;
+
+/// One running machine. Destroying the object forgets the guest and leaves its process alone.
+/// Verbs return when the guest took them; what follows comes as events.
+class Guest {
+public:
+    virtual ~Guest() = default;
+
+    virtual std::uint32_t pid() const = 0;
+    virtual std::string unit() const = 0;
+    /// Everything `adopt` needs, as one opaque, versioned string for the status file.
+    virtual std::string driver_state() const = 0;
+    /// The definition as it runs: aliases, addresses, pty paths, ports filled in.
+    virtual const DomainConfig& config() const = 0;
+
+    virtual Task<> resume(std::stop_token stop) = 0;
+    virtual Task<> suspend(std::stop_token stop) = 0;
+    virtual Task<> shutdown(ShutdownMode mode, std::stop_token stop) = 0;
+    virtual Task<> reboot(ShutdownMode mode, std::stop_token stop) = 0;
+    virtual Task<> reset(std::stop_token stop) = 0;
+    virtual Task<> inject_nmi(std::stop_token stop) = 0;
+    /// Ends the process now (SIGKILL to the unit; SIGTERM first with `graceful`, for `grace`). Every wait on the
+    /// guest then fails. `ended` follows with reason "destroyed".
+    virtual void kill(bool graceful) = 0;
+
+    virtual Task<Stats> stats(std::vector<std::string> groups, std::stop_token stop) = 0;
+    virtual Task<> send_key(std::vector<std::string> keys, std::stop_token stop) = 0;
+    virtual Task<Screenshot> screenshot(std::uint32_t screen, std::stop_token stop) = 0;
+    /// One end of a stream to the console, serial, parallel or channel device of that name ("" = the first console).
+    /// DeviceInUse when someone has it, unless `force` takes it away from them.
+    virtual Task<Fd> open_console(std::string name, bool force, std::stop_token stop) = 0;
+    /// A socket that speaks the display's protocol ("dbus", "vnc", "spice"; "" = the first of the definition).
+    virtual Task<Fd> open_display(std::string type, std::stop_token stop) = 0;
+};
+
+// ---- a hypervisor driver -------------------------------------------------------------------------------------------
+
+struct StartRequest {
+    DomainConfig config;  ///< complete (see HypervisorDriver::complete)
+    std::uint32_t id = 0;
+    bool paused = false;
+    bool reset_nvram = false;
+    Resources& resources;
+    GuestEvents& events;
+    Deadline deadline;
+    std::stop_token stop;
+};
+
+class HypervisorDriver {
+public:
+    virtual ~HypervisorDriver() = default;
+
+    virtual std::string name() const = 0;                ///< "qemu": the Driver property
+    virtual std::vector<std::string> types() const = 0;  ///< "qemu", "kvm": the <domain type=> values it runs
+
+    /// Makes the definition whole as libvirt would: machine alias resolved, default devices and controllers added,
+    /// models chosen, addresses assigned. What `config` already says stays; where it is silent about an address,
+    /// `previous` (the definition it replaces) is followed so that addresses are stable.
+    /// UnsupportedConfiguration for what contradicts itself.
+    virtual Task<> complete(DomainConfig& config, const DomainConfig* previous) = 0;
+    /// What this host cannot do of a complete definition; one sentence each, empty when it could start.
+    virtual Task<std::vector<std::string>> unsupported(DomainConfig config) = 0;
+    /// The stand-alone argv, with paths and interface names; with `runnable` back ends that need the outside become
+    /// null or user ones.
+    virtual Task<std::vector<std::string>> command(DomainConfig config, bool runnable) = 0;
+
+    virtual Task<std::unique_ptr<Guest>> start(StartRequest request) = 0;
+    /// Takes up a guest that an earlier daemon started. nullptr when it is gone: then `end` says how it ended.
+    virtual Task<std::unique_ptr<Guest>> adopt(DomainConfig config, std::string driver_state, GuestEvents& events,
+                                               GuestEnd& end) = 0;
+
+    /// <capabilities> and <domainCapabilities> as model-free XML text.
+    virtual Task<std::string> capabilities() = 0;
+    virtual Task<std::string> domain_capabilities(std::string emulator, std::string arch, std::string machine,
+                                                  std::string type) = 0;
+};
+
+}  // namespace virtbus
