@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Jobs: every verb that changes something runs as one. A job knows who asked, how far it is, and how to stop it;
+// the list publishes jobs, keeps finished ones for a while, and lets callers wait for the end.
+// What the work does is left to whoever runs the job; queueing per domain is lane.hpp's work.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "service/views.hpp"
+#include "virtbus/caller.hpp"
+#include "virtbus/loop.hpp"
+#include "virtbus/reply.hpp"
+#include "virtbus/task.hpp"
+
+namespace virtbus {
+
+class Audience;
+class Jobs;
+
+class Job {
+public:
+    const JobView& view() const { return view_; }
+    std::uint64_t id() const { return view_.id; }
+    /// The polkit action that Cancel asks for: that of the verb that started it.
+    const std::string& action() const { return action_; }
+    std::stop_token stop() const { return stop_.get_token(); }
+    bool finished() const { return view_.state != JobState::running; }
+    bool published() const { return published_; }
+
+    void phase(std::string phase);
+    void progress(std::uint64_t done, std::uint64_t total);
+    /// InvalidState when it has ended or cannot be cancelled.
+    void cancel();
+
+private:
+    friend Jobs;
+    Job(Jobs& owner, JobView view, std::string action) : owner_{owner}, view_{std::move(view)}, action_{std::move(action)} {}
+    Jobs& owner_;
+    JobView view_, told_;
+    std::string action_;
+    std::stop_source stop_;
+    std::exception_ptr error_;
+    bool published_ = false;
+    std::vector<Reply<>::Promise> waiting_;
+    Registration timer_;
+};
+using JobPtr = std::shared_ptr<Job>;
+
+struct JobSpec {
+    std::string operation;             ///< "start", "define", ...: the word of the verb
+    std::vector<std::string> domains;  ///< uuids
+    std::string action;                ///< "domain.start": for Cancel
+    Caller caller;
+    bool publish_now = false;  ///< a verb that returns a job; others are published after 500 ms
+    bool cancelable = true;
+};
+
+class Jobs {
+public:
+    Jobs(Loop& loop, Clock& clock, Audience& audience);
+    ~Jobs();
+
+    /// Starts the work at once. It runs to its end whatever becomes of the caller.
+    JobPtr run(JobSpec spec, std::function<Task<>(JobPtr)> work);
+    /// Returns when the job has ended, throwing its error; with `patience` returns false when it has not by then.
+    Task<bool> wait(JobPtr job, std::optional<Duration> patience);
+
+    JobPtr find(std::uint64_t id) const;
+    /// The published ones, oldest first.
+    std::vector<JobPtr> list() const;
+    bool busy() const;  ///< some job runs
+
+private:
+    friend Job;
+    Task<> drive(JobPtr job, std::function<Task<>(JobPtr)> work);
+    void publish(const JobPtr& job);
+    void tell(Job& job);
+    void finish(const JobPtr& job);
+    void forget_old();
+
+    Loop& loop_;
+    Clock& clock_;
+    Audience& audience_;
+    std::map<std::uint64_t, JobPtr> jobs_;
+    std::uint64_t last_id_ = 0;
+    Scope scope_;
+};
+
+}  // namespace virtbus

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What the world sees of a domain and of a job: plain values, recomputed at every change and answered from without
+// waiting for anybody. The bus properties of the same names are generated from these fields.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "virtbus/state.hpp"
+
+namespace virtbus {
+
+/// One entry of Disks, Interfaces, Displays or Consoles: words of the contract with their values.
+using FieldValue = std::variant<std::string, std::uint64_t, std::uint32_t, std::int32_t, bool>;
+using Fields = std::vector<std::pair<std::string, FieldValue>>;
+
+struct DomainView {
+    std::string name, uuid, driver, type;
+    std::uint32_t id = 0;
+    State state = State::shutoff;
+    std::string state_reason = "unknown";
+    std::uint64_t state_changed = 0;  ///< microseconds since the epoch
+    bool persistent = false, autostart = false, updated = false;
+    std::string title, description, arch, machine, os_type;
+    std::uint32_t vcpus = 0, max_vcpus = 0;
+    std::uint64_t memory = 0, max_memory = 0;  ///< bytes
+    std::uint32_t process_id = 0;
+    std::uint64_t started_at = 0;
+    std::string unit;
+    bool responsive = true, has_managed_save = false;
+    std::string current_snapshot;     ///< its name, "" for none
+    std::vector<std::uint64_t> jobs;  ///< ids of published jobs that hold or wait for the domain
+    std::vector<Fields> disks, interfaces, displays, consoles;
+    std::string firmware_vars;
+};
+
+enum class JobState { running, succeeded, failed, cancelled };
+
+struct JobView {
+    std::uint64_t id = 0;
+    std::string operation;
+    std::vector<std::string> domains;  ///< uuids of the domains it is about
+    std::string phase;
+    double progress = 0;
+    bool progress_valid = false;
+    std::uint64_t bytes_done = 0, bytes_total = 0, started_at = 0;
+    std::uint32_t started_by_uid = 0;
+    bool cancelable = true;
+    JobState state = JobState::running;
+    std::string error_word;  ///< word(Code), "" while there is none
+    std::string error_message;
+};
+
+}  // namespace virtbus
