@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "qemu/capabilities.hpp"
+
+#include <algorithm>
+
+namespace virtbus::qemu {
+
+const Machine* Capabilities::find_machine(std::string_view name) const {
+    const auto found = std::ranges::find_if(machines, [&](const Machine& machine) {
+        return name.empty() ? machine.is_default : machine.name == name || machine.alias == name;
+    });
+    return found == machines.end() ? nullptr : &*found;
+}
+
+const CpuModel* Capabilities::find_cpu(std::string_view type, std::string_view name) const {
+    const auto& models = cpus(type);
+    const auto found = std::ranges::find(models, name, &CpuModel::name);
+    return found == models.end() ? nullptr : &*found;
+}
+
+bool Capabilities::has_option(std::string_view option, std::string_view parameter) const {
+    const auto found = options.find(option);
+    return found != options.end() && found->second.contains(parameter);
+}
+
+bool Capabilities::has_display(std::string_view type) const {
+    if (type == "vnc") return has_command("query-vnc");
+    if (type == "spice") return has_command("query-spice");
+    if (type == "dbus") return has_object("dbus-display");
+    return type == "egl-headless" && has_device("virtio-gpu-gl-pci");
+}
+
+}  // namespace virtbus::qemu

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What one emulator binary can do, as plain data with look-ups. Learning it from the binary is probe.hpp's work, the
+// XML texts are capabilities_xml.hpp's.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace virtbus::qemu {
+
+struct Machine {
+    std::string name;              ///< "pc-q35-7.2"
+    std::string alias;             ///< "q35"; empty when it has none
+    std::string default_cpu_type;  ///< QOM type
+    unsigned max_cpus = 1;
+    bool is_default = false;
+    bool hotpluggable_cpus = false;
+    bool deprecated = false;
+};
+
+struct CpuModel {
+    std::string name;
+    bool usable = false;                ///< with the accelerator it is listed under
+    std::vector<std::string> blockers;  ///< features it would need that are missing
+    bool deprecated = false;
+};
+
+struct Capabilities {
+    using Names = std::set<std::string, std::less<>>;
+
+    std::string binary;    ///< absolute path
+    std::string arch;      ///< QEMU's and libvirt's name agree: "x86_64", "aarch64", "i386" is mapped to "i686"
+    unsigned version = 0;  ///< 7002022 for 7.2.22
+    std::string package;   ///< the packager's addition to the version
+    bool has_kvm = false;  ///< built in and /dev/kvm answers
+    std::vector<Machine> machines;
+    std::vector<CpuModel> tcg_cpus, kvm_cpus;  ///< kvm_cpus is empty without KVM
+    Names devices;                             ///< creatable with -device, and internal ones; CPU models left out
+    Names objects;                             ///< creatable with -object
+    Names chardevs;                            ///< back ends: "pty", "socket", "dbus" ...
+    Names commands;                            ///< QMP
+    std::map<std::string, Names, std::less<>> options;  ///< command line option -> its parameters
+    std::vector<std::string> tpm_models, tpm_types;
+
+    /// By name or alias; nullptr when there is none. "" finds the default.
+    const Machine* find_machine(std::string_view name) const;
+    /// `type` is the domain's: "kvm" or "qemu".
+    const std::vector<CpuModel>& cpus(std::string_view type) const { return type == "kvm" ? kvm_cpus : tcg_cpus; }
+    const CpuModel* find_cpu(std::string_view type, std::string_view name) const;
+
+    bool has_device(std::string_view name) const { return devices.contains(name); }
+    bool has_object(std::string_view name) const { return objects.contains(name); }
+    bool has_chardev(std::string_view name) const { return chardevs.contains(name); }
+    bool has_command(std::string_view name) const { return commands.contains(name); }
+    /// A command line option, or one of its parameters.
+    bool has_option(std::string_view option) const { return options.contains(option); }
+    bool has_option(std::string_view option, std::string_view parameter) const;
+    bool has_display(std::string_view type) const;  ///< "vnc", "spice", "dbus", "egl-headless"
+};
+
+}  // namespace virtbus::qemu

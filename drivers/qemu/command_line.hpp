@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The emulator's command line as a pure function of the definition, what the binary can do and what was opened, and
+// the opening that goes before it. Starting the process and talking to its monitor are guest.hpp's work.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "qemu/capabilities.hpp"
+#include "virtbus/driver.hpp"
+#include "virtbus/fd.hpp"
+#include "virtbus/task.hpp"
+
+namespace virtbus::qemu {
+
+/// What the process gets: descriptors are numbered from 3 up, in the order the line mentions them.
+struct CommandLine {
+    std::vector<std::string> argv;  ///< argv[0] is the emulator's absolute path
+    std::map<std::string, std::string> environment;
+    std::vector<std::pair<int, int>> fds;  ///< descriptor here, number there
+    std::vector<Fd> owned;                 ///< keeps `fds` open until the process has them
+    bool needs_network = false;            ///< opens AF_INET sockets itself (user networking, VNC on TCP, tcp consoles)
+    std::vector<std::string> devices;      ///< device nodes it opens itself, e.g. /dev/kvm
+};
+
+/// One file the guest uses, and what opening it taught.
+struct OpenedFile {
+    Fd fd;  ///< not open in by-path form
+    std::string path;
+    std::string format;        ///< of an image: "raw", "qcow2" ...
+    std::string backing_file;  ///< as the image names it; empty: none
+    std::uint64_t size = 0;    ///< bytes, of an image what the guest sees
+    bool read_only = false;
+};
+
+/// Everything a start has opened, by a stable key:
+///   "disk:vda", "disk:vda/1" (first backing image), "kernel", "initrd", "dtb", "acpi:<n>", "loader", "nvram",
+///   "chardev:<alias>" (file back end), "chardev:<alias>/log", "hostdev:<n>" ...; links by the interface's index.
+struct OpenedResources {
+    bool by_path = false;  ///< the stand-alone form: paths and interface names stand where descriptors would
+    std::map<std::string, OpenedFile, std::less<>> files;
+    std::map<std::size_t, Link> links;
+};
+
+/// Where the monitor listens: a socket made by the driver.
+struct MonitorSocket {
+    int fd = -1;       ///< listening; -1 in by-path form
+    std::string path;  ///< in by-path form; empty: no monitor on the line
+};
+
+/// Names the devices of a complete definition that is about to run ("virtio-disk0", "net0", "serial0"), keeping the
+/// user's own "ua-" aliases. The driver relies on: chardev ids are "char" + alias, netdev ids "host" + alias, block
+/// nodes "libvirt-<n>-format"/"-storage" as libvirt writes them.
+void assign_aliases(DomainConfig& config);
+
+struct OpenOptions {
+    bool reset_nvram = false;
+    std::string nvram_folder;  ///< for a definition that names no variable store
+};
+
+/// Opens images with their backing chains, kernel, firmware, variable store, logs and links.
+/// `config` must outlive the task.
+Task<OpenedResources> open_resources(const DomainConfig& config, Resources& resources, Workers& workers,
+                                     OpenOptions options);
+
+/// Pure. The process starts with its CPUs stopped (-S) and its QMP monitor on `monitor`; what happens at shutdown,
+/// reboot and panic is set over QMP (set-action). Moves descriptors out of `opened` into the result.
+CommandLine command_line(const DomainConfig& config, const Capabilities& capabilities, OpenedResources& opened,
+                         const MonitorSocket& monitor);
+
+/// The stand-alone form for people to read or run; with `runnable` back ends that need the outside become null or
+/// user ones.
+std::vector<std::string> standalone_command(const DomainConfig& config, const Capabilities& capabilities,
+                                            bool runnable);
+
+}  // namespace virtbus::qemu

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What this emulator cannot do of a complete definition, one sentence each.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "qemu/capabilities.hpp"
+#include "virtbus/model/domain.hpp"
+
+namespace virtbus::qemu {
+
+std::vector<std::string> unsupported(const DomainConfig& config, const Capabilities& capabilities);
+
+}  // namespace virtbus::qemu
