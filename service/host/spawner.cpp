@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "service/host/spawner.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+namespace virtbus::host {
+
+namespace {
+
+constexpr int first_parking_fd = 512;
+
+Error failure(const std::string& program, const char* step, int error) {
+    return Error{Code::internal, fmt::format("cannot run {}: {}: {}", program, step, std::strerror(error))};
+}
+
+std::pair<Fd, Fd> stream_pair(const std::string& program) {
+    std::array<int, 2> ends{};
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) throw failure(program, "socketpair", errno);
+    return {Fd{ends[0]}, Fd{ends[1]}};
+}
+
+/// A copy above the numbers that a child may ask for, so that placing one never overwrites another.
+Fd park(int fd, const std::string& program) {
+    Fd copy{::fcntl(fd, F_DUPFD_CLOEXEC, first_parking_fd)};
+    if (!copy) throw failure(program, "dup", errno);
+    return copy;
+}
+
+/// The process; killed and reaped when it is let go before its end.
+class Child {
+public:
+    Child(const Command& command, int input, int output, int errors) {
+        const auto& program = command.argv.at(0);
+        std::vector<std::pair<Fd, int>> placed;
+        placed.emplace_back(park(input, program), 0);
+        placed.emplace_back(park(output, program), 1);
+        placed.emplace_back(park(errors, program), 2);
+        for (const auto& [here, there] : command.fds) placed.emplace_back(park(here, program), there);
+
+        posix_spawn_file_actions_t actions;
+        posix_spawn_file_actions_init(&actions);
+        for (const auto& [fd, number] : placed) posix_spawn_file_actions_adddup2(&actions, fd.get(), number);
+        posix_spawnattr_t attributes;
+        posix_spawnattr_init(&attributes);
+        sigset_t none, all;
+        sigemptyset(&none);
+        sigfillset(&all);
+        posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+        posix_spawnattr_setsigmask(&attributes, &none);
+        posix_spawnattr_setsigdefault(&attributes, &all);
+
+        std::vector<char*> argv;
+        for (const auto& argument : command.argv) argv.push_back(const_cast<char*>(argument.c_str()));
+        argv.push_back(nullptr);
+        std::array environment{const_cast<char*>("LC_ALL=C"), const_cast<char*>("PATH=/usr/bin:/bin:/usr/sbin:/sbin"),
+                               static_cast<char*>(nullptr)};
+        const int error = ::posix_spawn(&pid_, argv[0], &actions, &attributes, argv.data(), environment.data());
+        posix_spawn_file_actions_destroy(&actions);
+        posix_spawnattr_destroy(&attributes);
+        if (error != 0) throw failure(program, "spawn", error);
+        pidfd_ = Fd{static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0))};
+        if (!pidfd_) throw failure(program, "pidfd_open", errno);
+    }
+    Child(const Child&) = delete;
+    Child& operator=(const Child&) = delete;
+    ~Child() {
+        if (pid_ <= 0) return;
+        ::kill(-pid_, SIGKILL);
+        ::waitpid(pid_, nullptr, 0);
+    }
+
+    int pidfd() const { return pidfd_.get(); }
+    int reap() {
+        int status = 0;
+        while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {}
+        pid_ = -1;
+        return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    }
+
+private:
+    pid_t pid_ = -1;
+    Fd pidfd_;
+};
+
+/// One run: feeds the input, gathers both outputs, and settles when the process has ended and the streams are dry.
+class Run {
+public:
+    Run(Loop& loop, Command& command) : command_{command}, done_{loop} {
+        const auto& program = command.argv.at(0);
+        auto [input, child_input] = stream_pair(program);
+        auto [output, child_output] = stream_pair(program);
+        auto [errors, child_errors] = stream_pair(program);
+        child_.emplace(command, child_input.get(), child_output.get(), child_errors.get());
+        input_ = std::move(input);
+        streams_[0].fd = std::move(output);
+        streams_[1].fd = std::move(errors);
+        for (auto& stream : streams_)
+            stream.watch = loop.watch(stream.fd.get(), readable, [this, &stream](unsigned) { take(stream); });
+        exit_watch_ = loop.watch(child_->pidfd(), readable, [this](unsigned) { exited(); });
+        feed_watch_ = loop.watch(input_.get(), writable, [this](unsigned) { feed(); });
+    }
+    Run(const Run&) = delete;
+    Run& operator=(const Run&) = delete;
+
+    auto wait(Deadline deadline, std::stop_token stop) { return done_.wait(command_.argv[0], deadline, std::move(stop)); }
+    CommandResult result() { return {status_, std::move(streams_[0].text), std::move(streams_[1].text)}; }
+
+private:
+    struct Stream {
+        Fd fd;
+        std::string text;
+        Registration watch;
+    };
+
+    void feed() {
+        const auto left = std::string_view{command_.input}.substr(fed_);
+        const auto n = ::send(input_.get(), left.data(), left.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+        if (n > 0) fed_ += static_cast<std::size_t>(n);
+        if (n >= 0 && fed_ < command_.input.size()) return;
+        feed_watch_.reset();
+        input_ = Fd{};
+    }
+
+    /// False when there is nothing more to read now.
+    bool take_some(Stream& stream) {
+        std::array<char, 65536> buffer;
+        const auto n = ::recv(stream.fd.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+        if (n < 0 && errno == EINTR) return true;
+        if (n < 0 && errno == EAGAIN) return false;
+        if (n <= 0) {
+            stream.watch.reset();
+            return false;
+        }
+        if (stream.text.size() + static_cast<std::size_t>(n) > command_.output_limit) {
+            done_.promise().fail(Error{Code::limits_exceeded, fmt::format("{} printed more than {} bytes", command_.argv[0],
+                                                                          command_.output_limit)});
+            stream.watch.reset();
+            return false;
+        }
+        stream.text.append(buffer.data(), static_cast<std::size_t>(n));
+        return true;
+    }
+    void take(Stream& stream) { take_some(stream); }
+
+    void exited() {
+        exit_watch_.reset();
+        status_ = child_->reap();
+        for (auto& stream : streams_)
+            while (stream.watch && take_some(stream)) {}
+        done_.promise().set();
+    }
+
+    Command& command_;
+    Reply<> done_;
+    std::optional<Child> child_;
+    Fd input_;
+    std::size_t fed_ = 0;
+    std::array<Stream, 2> streams_;
+    Registration exit_watch_, feed_watch_;
+    int status_ = 0;
+};
+
+}  // namespace
+
+Task<CommandResult> ChildSpawner::run(Command command, Deadline deadline, std::stop_token stop) {
+    Run run{loop_, command};
+    co_await run.wait(deadline, std::move(stop));
+    co_return run.result();
+}
+
+}  // namespace virtbus::host
