@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Makes, attaches to and removes tap devices in the network namespace of the calling thread, and puts them on bridges.
+// Which interface of which definition wants one is links.hpp's business. Everything here blocks.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "virtbus/fd.hpp"
+
+namespace virtbus::network {
+
+using MacAddress = std::array<std::uint8_t, 6>;
+
+/// "52:54:00:aa:bb:cc"; InvalidXML when it is none.
+MacAddress parse_mac(const std::string& text);
+/// The address of the host's side: high, so that a bridge does not take it as its own, and never the guest's.
+MacAddress host_mac(MacAddress guest);
+
+struct TapRequest {
+    std::string name;    ///< "" = the first free vnetN
+    MacAddress mac{};    ///< of the host's side; zeros = the kernel's choice
+    std::string bridge;  ///< "" = none
+    unsigned mtu = 0;    ///< 0 = the bridge's, without a bridge the kernel's default
+    unsigned queues = 1;
+    bool vnet_header = true;
+    bool isolated = false;  ///< does not talk to the bridge's other isolated ports
+    bool up = true;
+};
+
+struct Tap {
+    std::vector<Fd> fds;  ///< one per queue
+    std::string name;
+    int index = 0;
+};
+
+/// Nothing is left behind on failure. DeviceInUse when the name exists already.
+Tap make_tap(const TapRequest& request);
+
+/// Opens a tap or macvtap that somebody else made, and changes nothing of it.
+Tap attach_tap(const std::string& name, unsigned queues, bool vnet_header);
+
+/// Removes the device if it is still the one of that name and index; else it is gone already.
+void remove_tap(const std::string& name, int index);
+
+}  // namespace virtbus::network
