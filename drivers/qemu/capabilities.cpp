@@ -12,9 +12,9 @@ const Machine* Capabilities::find_machine(std::string_view name) const {
     return found == machines.end() ? nullptr : &*found;
 }
 
-const CpuModel* Capabilities::find_cpu(std::string_view type, std::string_view name) const {
+const KnownCpu* Capabilities::find_cpu(std::string_view type, std::string_view name) const {
     const auto& models = cpus(type);
-    const auto found = std::ranges::find(models, name, &CpuModel::name);
+    const auto found = std::ranges::find(models, name, &KnownCpu::name);
     return found == models.end() ? nullptr : &*found;
 }
 

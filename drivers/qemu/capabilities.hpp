@@ -22,7 +22,7 @@ struct Machine {
     bool deprecated = false;
 };
 
-struct CpuModel {
+struct KnownCpu {
     std::string name;
     bool usable = false;                ///< with the accelerator it is listed under
     std::vector<std::string> blockers;  ///< features it would need that are missing
@@ -36,9 +36,10 @@ struct Capabilities {
     std::string arch;      ///< QEMU's and libvirt's name agree: "x86_64", "aarch64", "i386" is mapped to "i686"
     unsigned version = 0;  ///< 7002022 for 7.2.22
     std::string package;   ///< the packager's addition to the version
+    bool has_tcg = true;   ///< emulates CPUs itself
     bool has_kvm = false;  ///< built in and /dev/kvm answers
     std::vector<Machine> machines;
-    std::vector<CpuModel> tcg_cpus, kvm_cpus;  ///< kvm_cpus is empty without KVM
+    std::vector<KnownCpu> tcg_cpus, kvm_cpus;  ///< kvm_cpus is empty without KVM
     Names devices;                             ///< creatable with -device, and internal ones; CPU models left out
     Names objects;                             ///< creatable with -object
     Names chardevs;                            ///< back ends: "pty", "socket", "dbus" ...
@@ -49,8 +50,8 @@ struct Capabilities {
     /// By name or alias; nullptr when there is none. "" finds the default.
     const Machine* find_machine(std::string_view name) const;
     /// `type` is the domain's: "kvm" or "qemu".
-    const std::vector<CpuModel>& cpus(std::string_view type) const { return type == "kvm" ? kvm_cpus : tcg_cpus; }
-    const CpuModel* find_cpu(std::string_view type, std::string_view name) const;
+    const std::vector<KnownCpu>& cpus(std::string_view type) const { return type == "kvm" ? kvm_cpus : tcg_cpus; }
+    const KnownCpu* find_cpu(std::string_view type, std::string_view name) const;
 
     bool has_device(std::string_view name) const { return devices.contains(name); }
     bool has_object(std::string_view name) const { return objects.contains(name); }
