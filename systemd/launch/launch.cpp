@@ -34,7 +34,7 @@ std::vector<std::string> environment_of(const UnitRequest& request) {
 }  // namespace
 
 Launch::Launch(Loop& loop, const UnitRequest& request, std::optional<Account> account)
-    : loop_{loop}, program_{request.argv.empty() ? std::string{} : request.argv.front()} {
+    : loop_{loop}, program_{request.argv.empty() ? std::string{} : request.argv.front()}, reply_{loop} {
     std::tie(ours_, theirs_) = packet_sockets();
     auto [report, their_report] = packet_sockets();
     LaunchOrder order;
@@ -49,33 +49,34 @@ Launch::Launch(Loop& loop, const UnitRequest& request, std::optional<Account> ac
     report_ = std::move(report);
 }
 
-bool Launch::read_one(const Reply<>::Promise& done) {
+void Launch::fail(const std::string& why) {
+    reply_.promise().fail(Error{Code::hypervisor_failed, why});
+}
+
+bool Launch::read_one() {
     auto packet = receive_report(report_.get());
     if (!packet) return false;
     if (packet->started)
         started_ = std::move(*packet->started);
     else if (!packet->failure.empty())
-        done.fail(Error{Code::hypervisor_failed, packet->failure});
+        fail(packet->failure);
     else if (!started_.pid)
-        done.fail(
-            Error{Code::hypervisor_failed, fmt::format("The launcher of {} ended before it said anything", program_)});
+        fail(fmt::format("The launcher of {} ended before it said anything", program_));
     else
-        done.set();  // the socket went with the launcher's old self: the program runs
+        reply_.promise().set();  // the socket went with the launcher's old self: the program runs
     return true;
 }
 
 Task<> Launch::wait(Deadline deadline, std::stop_token stop) {
-    Reply<> reply{loop_};
-    const auto read_all = [this, promise = reply.promise()](unsigned) {
+    const auto watch = loop_.watch(report_.get(), readable, [this](unsigned) {
         try {
-            while (!promise.settled() && read_one(promise)) {
+            while (!reply_.promise().settled() && read_one()) {
             }
         } catch (const Error& error) {
-            promise.fail(error);
+            reply_.promise().fail(error);
         }
-    };
-    const auto watch = loop_.watch(report_.get(), readable, read_all);
-    co_await reply.wait(fmt::format("the start of {}", program_), deadline, std::move(stop));
+    });
+    co_await reply_.wait(fmt::format("The start of {}", program_), deadline, std::move(stop));
 }
 
 }  // namespace virtbus::systemd

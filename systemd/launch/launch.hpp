@@ -23,19 +23,22 @@ public:
     int standard_input() const noexcept { return theirs_.get(); }
     void release_standard_input() noexcept { theirs_ = Fd{}; }
 
+    /// Ends the wait from outside: the launcher will never run.
+    void fail(const std::string& why);
     /// Returns when the exec has succeeded. HypervisorFailed with the launcher's own words when it has not. On any
     /// failure `started` tells whether there is a process to end.
     Task<> wait(Deadline deadline, std::stop_token stop);
     Started& started() noexcept { return started_; }
 
 private:
-    bool read_one(const Reply<>::Promise& done);
+    bool read_one();
 
     Loop& loop_;
     std::string program_;
     Fd ours_, theirs_;  ///< the socket of the order
     Fd report_;
     Started started_;
+    Reply<> reply_;
 };
 
 }  // namespace virtbus::systemd

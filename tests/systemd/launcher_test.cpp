@@ -106,7 +106,7 @@ TEST(Launcher, PlacesDescriptorsAndClosesTheRest) {
 TEST(Launcher, StandsAlone) {
     const auto launched =
         run(shell("read -r pid comm state ppid pgrp sid rest </proc/$$/stat; echo $pid $sid; readlink /proc/$$/fd/0; "
-                  "grep -E '^(NoNewPrivs|SigIgn|SigBlk)' /proc/$$/status"));
+                  "exec grep -E '^(NoNewPrivs|SigIgn|SigBlk)' /proc/self/status"));
     const auto pid = std::to_string(launched.pid);
     EXPECT_THAT(launched.output, HasSubstr(pid + " " + pid + "\n/dev/null\n"));
     EXPECT_THAT(launched.output, HasSubstr("NoNewPrivs:\t1"));

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "process.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <grp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+
+#include "virtbus/error.hpp"
+
+namespace virtbus::systemd {
+
+namespace {
+
+/// Field 22 of /proc/pid/stat. The second field is the program's name in brackets and may hold anything.
+std::optional<std::uint64_t> start_time_of(std::uint32_t pid) {
+    const Fd file{::open(fmt::format("/proc/{}/stat", pid).c_str(), O_RDONLY | O_CLOEXEC)};
+    std::array<char, 4096> buffer{};
+    const auto size = file ? ::read(file.get(), buffer.data(), buffer.size()) : -1;
+    if (size <= 0) return std::nullopt;
+    std::string_view text{buffer.data(), static_cast<std::size_t>(size)};
+    const auto name_end = text.rfind(')');
+    if (name_end == std::string_view::npos) return std::nullopt;
+    text.remove_prefix(name_end);
+    for (int field = 2; field < 22; ++field) {
+        const auto space = text.find(' ');
+        if (space == std::string_view::npos) return std::nullopt;
+        text.remove_prefix(space + 1);
+    }
+    std::uint64_t time = 0;
+    if (std::from_chars(text.data(), text.data() + text.size(), time).ec != std::errc{}) return std::nullopt;
+    return time;
+}
+
+bool ended(const Fd& pidfd) {
+    pollfd state{pidfd.get(), POLLIN, 0};
+    return ::poll(&state, 1, 0) != 0;
+}
+
+}  // namespace
+
+std::optional<Unit> find_process(std::uint32_t pid, std::uint64_t start_time, const std::string& unit) {
+    if (!pid) return std::nullopt;
+    Fd pidfd{static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))};
+    if (!pidfd || start_time_of(pid) != start_time || ended(pidfd)) return std::nullopt;
+    return Unit{pid, std::move(pidfd), unit};
+}
+
+void signal_process(const Fd& pidfd, int signal) {
+    if (pidfd) ::syscall(SYS_pidfd_send_signal, pidfd.get(), signal, nullptr, 0);
+}
+
+std::optional<Account> find_account(const std::string& user) {
+    const auto* entry = ::getpwnam(user.c_str());
+    if (!entry) return std::nullopt;
+    std::array<gid_t, 256> groups{};
+    int count = groups.size();
+    if (::getgrouplist(user.c_str(), entry->pw_gid, groups.data(), &count) < 0) count = 0;
+    return Account{entry->pw_uid, entry->pw_gid, {groups.begin(), groups.begin() + count}};
+}
+
+void hand_over(const std::vector<std::string>& folders, const Account& account) {
+    for (const auto& path : folders) {
+        const Fd folder{::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
+        if (!folder || ::fchown(folder.get(), account.uid, account.gid) < 0)
+            throw Error{Code::internal,
+                        fmt::format("Giving the folder {} to the guest's user: {}", path, std::strerror(errno))};
+    }
+}
+
+}  // namespace virtbus::systemd

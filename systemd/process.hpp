@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What both forms of Units do with a process: find it again, signal it, and prepare the folders it may write. Starting
+// it is theirs.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launch/protocol.hpp"
+#include "virtbus/ports.hpp"
+
+namespace virtbus::systemd {
+
+/// The live process of that pid if it was started at `start_time` (field 22 of /proc/pid/stat).
+std::optional<Unit> find_process(std::uint32_t pid, std::uint64_t start_time, const std::string& unit);
+
+/// Signals a process that may be gone already.
+void signal_process(const Fd& pidfd, int signal);
+
+/// The account of that name with its groups. nullopt when there is none.
+std::optional<Account> find_account(const std::string& user);
+
+/// Makes the account the owner of the folders a guest may write.
+void hand_over(const std::vector<std::string>& folders, const Account& account);
+
+}  // namespace virtbus::systemd

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "unit_properties.hpp"
+
+namespace virtbus::systemd {
+
+namespace {
+
+using Property = sdbus::Struct<std::string, sdbus::Variant>;
+using Strings = std::vector<std::string>;
+
+template <class T>
+void add(UnitProperties& properties, const char* name, T value) {
+    properties.emplace_back(std::string{name}, sdbus::Variant{std::move(value)});
+}
+
+void add_process(UnitProperties& all, const UnitRequest& request, const TransientUnits::Options& options, int input) {
+    using Exec = sdbus::Struct<std::string, Strings, bool>;
+    add(all, "Description", request.description.empty() ? request.name : request.description);
+    add(all, "Type", std::string{"exec"});
+    add(all, "ExecStart", std::vector<Exec>{Exec{options.launcher, Strings{options.launcher}, false}});
+    add(all, "StandardInputFileDescriptor", sdbus::UnixFd{input});
+    // A clean end would make the manager forget the unit at once, and with it how the guest ended, which a daemon that
+    // was away still wants to know. So the unit stays until it has been asked.
+    add(all, "RemainAfterExit", true);
+    add(all, "KillMode", std::string{"mixed"});
+    add(all, "TimeoutStopUSec", std::uint64_t{10'000'000});
+    add(all, "UMask", std::uint32_t{0077});
+    if (request.memory_locked) {
+        add(all, "LimitMEMLOCK", request.memory_locked);
+        add(all, "LimitMEMLOCKSoft", request.memory_locked);
+    }
+}
+
+/// What every manager can grant, the user's own too.
+void add_filters(UnitProperties& all, const UnitRequest& request) {
+    using Families = sdbus::Struct<bool, Strings>;
+    add(all, "NoNewPrivileges", true);
+    add(all, "LockPersonality", true);
+    add(all, "RestrictSUIDSGID", true);
+    add(all, "SystemCallArchitectures", Strings{"native"});
+    Strings families{"AF_UNIX"};
+    if (request.network) families.insert(families.end(), {"AF_INET", "AF_INET6", "AF_NETLINK"});
+    add(all, "RestrictAddressFamilies", Families{true, families});
+    add(all, "RestrictNamespaces", std::uint64_t{0});
+}
+
+/// No SystemCallFilter and no MemoryDenyWriteExecute: QEMU filters its own calls, and its translator writes code.
+void add_sandbox(UnitProperties& all, const UnitRequest& request) {
+    using Device = sdbus::Struct<std::string, std::string>;
+    for (const auto* yes : {"PrivateMounts", "PrivateTmp", "ProtectClock", "ProtectHostname", "ProtectKernelLogs",
+                            "ProtectKernelModules", "ProtectKernelTunables", "ProtectControlGroups"})
+        add(all, yes, true);
+    add(all, "ProtectSystem", std::string{"strict"});
+    add(all, "ProtectHome", std::string{"yes"});
+    add(all, "ProtectProc", std::string{"invisible"});
+    add(all, "KeyringMode", std::string{"private"});
+    add(all, "CapabilityBoundingSet", std::uint64_t{0});
+    add(all, "AmbientCapabilities", std::uint64_t{0});
+    if (!request.writable.empty()) add(all, "ReadWritePaths", request.writable);
+    add(all, "DevicePolicy", std::string{"closed"});
+    std::vector<Device> devices;
+    for (const auto& path : request.devices) devices.emplace_back(path, std::string{"rw"});
+    if (!devices.empty()) add(all, "DeviceAllow", devices);
+}
+
+}  // namespace
+
+UnitProperties unit_properties(const UnitRequest& request, const TransientUnits::Options& options, int standard_input) {
+    UnitProperties all;
+    add_process(all, request, options, standard_input);
+    add_filters(all, request);
+    if (!options.system) {
+        if (!request.slice.empty()) add(all, "Slice", slice_name(request.slice));
+        return all;
+    }
+    add(all, "Slice", request.slice.empty() ? std::string{"machine.slice"} : slice_name(request.slice));
+    // Stopped after that service has shut the guests down in its own way.
+    add(all, "Before", Strings{"virtbus-guests.service"});
+    add_sandbox(all, request);
+    if (options.account) {
+        add(all, "User", std::to_string(options.account->uid));
+        add(all, "Group", std::to_string(options.account->gid));
+        Strings groups;
+        for (const auto group : options.account->groups) groups.push_back(std::to_string(group));
+        add(all, "SupplementaryGroups", groups);
+    }
+    return all;
+}
+
+}  // namespace virtbus::systemd

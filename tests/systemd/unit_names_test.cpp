@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "systemd/transient_units.hpp"
+#include "systemd/unit_properties.hpp"
+
+namespace virtbus::systemd {
+namespace {
+
+UnitRequest named(const std::string& name) {
+    UnitRequest request;
+    request.driver = "qemu";
+    request.id = 3;
+    request.name = name;
+    return request;
+}
+
+TEST(UnitNames, EscapeWhatAUnitsNameCannotHold) {
+    EXPECT_EQ(unit_name(named("web")), "virtbus-qemu-3-web.service");
+    EXPECT_EQ(unit_name(named("a b-c@d")), "virtbus-qemu-3-a\\x20b\\x2dc\\x40d.service");
+    EXPECT_EQ(unit_name(named(".x.y")), "virtbus-qemu-3-\\x2ex.y.service");
+    EXPECT_EQ(unit_name(named("ä")), "virtbus-qemu-3-\\xc3\\xa4.service");
+}
+
+TEST(UnitNames, StayShortEnough) {
+    EXPECT_LE(unit_name(named(std::string(300, 'a'))).size(), 255u);
+    const auto escaped = unit_name(named(std::string(300, ' ')));
+    EXPECT_LE(escaped.size(), 255u);
+    EXPECT_TRUE(escaped.ends_with("\\x20.service")) << "no half escape";
+}
+
+TEST(MachineNames, AreWhatMachinedTakes) {
+    EXPECT_EQ(machine_name(named("web")), "qemu-3-web");
+    EXPECT_EQ(machine_name(named("--a..b__c--")), "qemu-3-a-b-c");
+    EXPECT_LE(machine_name(named(std::string(300, 'a'))).size(), 64u);
+    EXPECT_NE(machine_name(named(std::string(55, 'a') + "-------")).back(), '-');
+}
+
+TEST(SliceNames, ComeFromPartitions) {
+    EXPECT_EQ(slice_name("/machine/production"), "machine-production.slice");
+    EXPECT_EQ(slice_name("machine.slice"), "machine.slice");
+    EXPECT_EQ(slice_name("/"), "-.slice");
+    EXPECT_EQ(slice_name("/a-b/c"), "a\\x2db-c.slice");
+}
+
+bool has(const UnitProperties& all, const std::string& name) {
+    return std::ranges::any_of(all, [&](const auto& property) { return property.template get<0>() == name; });
+}
+
+TEST(UnitProperties, TheSystemsSandboxIsWhole) {
+    auto request = named("web");
+    request.devices = {"/dev/kvm"};
+    const TransientUnits::Options options{"/usr/libexec/virtbus/virtbus-launch", Account{990, 990, {990, 36}}, true};
+    const auto all = unit_properties(request, options, 0);
+    for (const auto* name : {"User", "NoNewPrivileges", "PrivateMounts", "ProtectSystem", "ProtectHome", "DevicePolicy",
+                             "DeviceAllow", "CapabilityBoundingSet", "RestrictAddressFamilies", "Slice", "Before"})
+        EXPECT_TRUE(has(all, name)) << name;
+}
+
+TEST(UnitProperties, AUsersManagerIsAskedForNothingItCannotGrant) {
+    const TransientUnits::Options options{"/usr/libexec/virtbus/virtbus-launch", std::nullopt, false};
+    const auto all = unit_properties(named("web"), options, 0);
+    EXPECT_TRUE(has(all, "NoNewPrivileges"));
+    for (const auto* name : {"User", "PrivateMounts", "ProtectSystem", "DevicePolicy", "Slice"})
+        EXPECT_FALSE(has(all, name)) << name;
+}
+
+}  // namespace
+}  // namespace virtbus::systemd
