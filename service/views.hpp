@@ -3,8 +3,10 @@
 // waiting for anybody. The bus properties of the same names are generated from these fields.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -38,6 +40,11 @@ struct DomainView {
 };
 
 enum class JobState { running, succeeded, failed, cancelled };
+
+constexpr std::string_view word(JobState state) {
+    constexpr std::array<std::string_view, 4> words{"running", "succeeded", "failed", "cancelled"};
+    return words[static_cast<std::size_t>(state)];
+}
 
 struct JobView {
     std::uint64_t id = 0;

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The service's audience: makes a signal of each change it is told.
+#pragma once
+
+#include "dbus/server/signals.hpp"
+#include "service/audience.hpp"
+
+namespace virtbus::dbus {
+
+class Announcer final : public Audience {
+public:
+    explicit Announcer(Signals& signals) : signals_{signals} {}
+
+    void domain_added(Domain& domain) override;
+    void domain_changed(Domain& domain, const DomainView& before) override;
+    void domain_event(Domain& domain, const DomainEvent& event) override;
+    void domain_removed(const DomainView& last) override;
+
+    void job_added(Job& job) override;
+    void job_changed(Job& job, const JobView& before) override;
+    void job_completed(Job& job) override;
+    void job_removed(std::uint64_t id) override;
+
+private:
+    Signals& signals_;
+};
+
+}  // namespace virtbus::dbus

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "dbus/domain_object.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "dbus/job_replies.hpp"
+#include "dbus/paths.hpp"
+#include "dbus/subjects.hpp"
+#include "virtbus/error.hpp"
+
+namespace virtbus::dbus {
+
+namespace {
+
+/// The generator has let only these words through; no word is the default.
+ChangeScope scope_of(std::string_view word) {
+    if (word == "live") return ChangeScope::live;
+    if (word == "persistent") return ChangeScope::persistent;
+    if (word == "both") return ChangeScope::both;
+    return ChangeScope::current;
+}
+
+ShutdownMode mode_of(std::string word) {
+    return word.empty() ? "default" : std::move(word);
+}
+
+/// The bytes in memory that nobody can change any more, to be read from the beginning.
+Fd sealed_file(std::string_view content) {
+    Fd file{::memfd_create("virtbus-screenshot", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+    if (!file) throw Error{Code::internal, fmt::format("cannot make a memory file: {}", std::strerror(errno))};
+    while (!content.empty()) {
+        const auto written = ::write(file.get(), content.data(), content.size());
+        if (written <= 0)
+            throw Error{Code::internal, fmt::format("cannot fill a memory file: {}", std::strerror(errno))};
+        content.remove_prefix(static_cast<std::size_t>(written));
+    }
+    ::lseek(file.get(), 0, SEEK_SET);
+    ::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
+    return file;
+}
+
+}  // namespace
+
+ObjectPath domain_current_snapshot(const DomainView& view) {
+    return view.current_snapshot.empty() ? no_object : ObjectPath{snapshot_path(view.uuid, view.current_snapshot)};
+}
+
+std::vector<ObjectPath> domain_jobs(const DomainView& view) {
+    std::vector<ObjectPath> paths;
+    for (const auto id : view.jobs) paths.push_back({job_path(id)});
+    return paths;
+}
+
+Dictionary stats_dictionary(const TimedStats& stats) {
+    Dictionary values;
+    for (const auto& [name, value] : stats.values)
+        std::visit([&values, &name](const auto& held) { values.emplace_back(name, held); }, value);
+    values.emplace_back("timestamp", stats.timestamp);
+    values.emplace_back("stale", stats.stale);
+    return values;
+}
+
+DomainPtr DomainObject::find_domain(const Keys& keys) const {
+    const auto uuid = element_to_uuid(keys[0]);
+    return uuid ? domains_.find(*uuid) : nullptr;
+}
+
+DomainPtr DomainObject::get(const Call& call) const {
+    if (auto domain = find_domain(call.keys())) return domain;
+    throw Error{Code::unknown_object, fmt::format("there is no domain {}", call.path())};
+}
+
+const void* DomainObject::find(const Keys& keys) const {
+    const DomainPtr domain = find_domain(keys);
+    return domain ? &domain->view() : nullptr;
+}
+
+void DomainObject::list(const Keys&, const std::function<void(std::string_view, const void*)>& each) const {
+    for (const auto& domain : domains_.list()) each(uuid_to_element(domain->view().uuid), &domain->view());
+}
+
+Subject DomainObject::subject(const Call& call) {
+    if (const DomainPtr domain = find_domain(call.keys())) return subject_of(call, *domain);
+    return {{{"verb", std::string{call.method()}}, {"domain-uuid", element_to_uuid(call.keys()[0]).value_or("")}},
+            false};
+}
+
+Task<> DomainObject::done(JobPtr job) {
+    return answer_when_done(jobs_, std::move(job));
+}
+
+Task<ObjectPath> DomainObject::start(Call& call, DomainStartOptions options) {
+    const StartOptions how{options.paused, options.autodestroy, options.bypass_cache, options.force_boot,
+                           options.reset_nvram};
+    co_return co_await answer_with_job(jobs_, get(call)->start(how, call.caller()), options.no_wait);
+}
+
+Task<> DomainObject::set_autostart(Call& call, bool autostart) {
+    co_await done(get(call)->set_autostart(autostart, call.caller()));
+}
+
+Task<> DomainObject::shutdown(Call& call, DomainShutdownOptions options) {
+    co_await done(get(call)->shutdown(mode_of(std::move(options.mode)), call.caller()));
+}
+
+Task<> DomainObject::reboot(Call& call, DomainRebootOptions options) {
+    co_await done(get(call)->reboot(mode_of(std::move(options.mode)), call.caller()));
+}
+
+Task<> DomainObject::reset(Call& call) {
+    co_await done(get(call)->reset(call.caller()));
+}
+Task<> DomainObject::suspend(Call& call) {
+    co_await done(get(call)->suspend(call.caller()));
+}
+Task<> DomainObject::inject_nmi(Call& call) {
+    co_await done(get(call)->inject_nmi(call.caller()));
+}
+Task<> DomainObject::resume(Call& call) {
+    co_await done(get(call)->resume(call.caller()));
+}
+
+Task<ObjectPath> DomainObject::stop(Call& call, DomainStopOptions options) {
+    const StopOptions how{options.graceful};
+    co_return co_await answer_with_job(jobs_, get(call)->stop(how, call.caller()), options.no_wait);
+}
+
+Task<> DomainObject::undefine(Call& call, DomainUndefineOptions options) {
+    const UndefineOptions how{options.managed_save, options.snapshots_metadata, options.checkpoints_metadata,
+                              options.nvram,        options.keep_nvram,         options.tpm,
+                              options.keep_tpm};
+    co_await done(get(call)->undefine(how, call.caller()));
+}
+
+Task<> DomainObject::rename(Call& call, std::string name) {
+    co_await done(get(call)->rename(std::move(name), call.caller()));
+}
+
+Task<std::string> DomainObject::get_xml(Call& call, DomainGetXMLOptions options) {
+    co_return get(call)->xml({options.inactive, options.secure, options.migratable});
+}
+
+Task<> DomainObject::set_memory(Call& call, std::uint64_t bytes, DomainSetMemoryOptions options) {
+    co_await done(get(call)->set_memory(bytes, scope_of(options.scope), options.maximum, call.caller()));
+}
+
+Task<> DomainObject::set_vcpus(Call& call, std::uint32_t count, DomainSetVCpusOptions options) {
+    co_await done(get(call)->set_vcpus(count, scope_of(options.scope), options.maximum, call.caller()));
+}
+
+Task<> DomainObject::set_metadata(Call& call, std::string kind, std::string uri, std::string key, std::string xml,
+                                  DomainSetMetadataOptions options) {
+    co_await done(get(call)->set_metadata(std::move(kind), std::move(uri), std::move(key), std::move(xml),
+                                          scope_of(options.scope), call.caller()));
+}
+
+Task<std::string> DomainObject::get_metadata(Call& call, std::string kind, std::string uri,
+                                             DomainGetMetadataOptions options) {
+    co_return get(call)->metadata(std::move(kind), std::move(uri), scope_of(options.scope));
+}
+
+Task<Dictionary> DomainObject::get_stats(Call& call, DomainGetStatsOptions options) {
+    const DomainPtr domain = get(call);
+    co_return stats_dictionary(co_await domain->stats(std::move(options.groups)));
+}
+
+Task<> DomainObject::send_key(Call& call, std::vector<std::string> keys) {
+    const DomainPtr domain = get(call);
+    co_await domain->send_key(std::move(keys));
+}
+
+Task<DomainScreenshotResult> DomainObject::screenshot(Call& call, std::uint32_t screen) {
+    const DomainPtr domain = get(call);
+    const Screenshot taken = co_await domain->screenshot(screen);
+    co_return DomainScreenshotResult{sealed_file(taken.png), "image/png"};
+}
+
+Task<Fd> DomainObject::open_console(Call& call, std::string name, DomainOpenConsoleOptions options) {
+    const DomainPtr domain = get(call);
+    co_return co_await domain->open_console(std::move(name), options.force);
+}
+
+Task<Fd> DomainObject::open_display(Call& call, DomainOpenDisplayOptions options) {
+    const DomainPtr domain = get(call);
+    co_return co_await domain->open_display(std::move(options.type));
+}
+
+}  // namespace virtbus::dbus

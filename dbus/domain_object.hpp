@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// A domain on the bus: translates between org.virtbus1.Domain and service/domain, decides nothing.
+#pragma once
+
+#include "dbus/domain_interface.hpp"
+#include "dbus/server/interface.hpp"
+#include "service/domains.hpp"
+#include "service/jobs.hpp"
+
+namespace virtbus::dbus {
+
+class DomainObject final : public Kind, public DomainMethods {
+public:
+    DomainObject(const Domains& domains, Jobs& jobs) : domains_{domains}, jobs_{jobs} {}
+
+    const Interface& interface() const override { return domain_interface; }
+    void* handler() override { return static_cast<DomainMethods*>(this); }
+    const void* find(const Keys& keys) const override;
+    void list(const Keys& parents, const std::function<void(std::string_view, const void*)>& each) const override;
+
+    Subject subject(const Call& call) override;
+    Task<ObjectPath> start(Call& call, DomainStartOptions options) override;
+    Task<> set_autostart(Call& call, bool autostart) override;
+    Task<> shutdown(Call& call, DomainShutdownOptions options) override;
+    Task<> reboot(Call& call, DomainRebootOptions options) override;
+    Task<> reset(Call& call) override;
+    Task<> suspend(Call& call) override;
+    Task<> inject_nmi(Call& call) override;
+    Task<> resume(Call& call) override;
+    Task<ObjectPath> stop(Call& call, DomainStopOptions options) override;
+    Task<> undefine(Call& call, DomainUndefineOptions options) override;
+    Task<> rename(Call& call, std::string name) override;
+    Task<std::string> get_xml(Call& call, DomainGetXMLOptions options) override;
+    Task<> set_memory(Call& call, std::uint64_t bytes, DomainSetMemoryOptions options) override;
+    Task<> set_vcpus(Call& call, std::uint32_t count, DomainSetVCpusOptions options) override;
+    Task<> set_metadata(Call& call, std::string kind, std::string uri, std::string key, std::string xml,
+                        DomainSetMetadataOptions options) override;
+    Task<std::string> get_metadata(Call& call, std::string kind, std::string uri,
+                                   DomainGetMetadataOptions options) override;
+    Task<Dictionary> get_stats(Call& call, DomainGetStatsOptions options) override;
+    Task<> send_key(Call& call, std::vector<std::string> keys) override;
+    Task<DomainScreenshotResult> screenshot(Call& call, std::uint32_t screen) override;
+    Task<Fd> open_console(Call& call, std::string name, DomainOpenConsoleOptions options) override;
+    Task<Fd> open_display(Call& call, DomainOpenDisplayOptions options) override;
+
+private:
+    DomainPtr find_domain(const Keys& keys) const;
+    DomainPtr get(const Call& call) const;
+    Task<> done(JobPtr job);
+
+    const Domains& domains_;
+    Jobs& jobs_;
+};
+
+/// Statistics as they travel: with `timestamp` and `stale` among them.
+Dictionary stats_dictionary(const TimedStats& stats);
+
+}  // namespace virtbus::dbus

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The service itself on the bus: translates between org.virtbus1.Manager and service/domains, decides nothing.
+#pragma once
+
+#include "dbus/manager_interface.hpp"
+#include "dbus/server/interface.hpp"
+#include "service/domains.hpp"
+
+namespace virtbus::dbus {
+
+class ManagerObject final : public Kind, public ManagerMethods {
+public:
+    ManagerObject(Domains& domains, std::string version, bool system_mode);
+
+    const Interface& interface() const override { return manager_interface; }
+    void* handler() override { return static_cast<ManagerMethods*>(this); }
+    const void* find(const Keys& keys) const override;
+    void list(const Keys& parents, const std::function<void(std::string_view, const void*)>& each) const override;
+
+    Subject subject(const Call& call) override;
+    Subject subject_of_name(const Call& call, const std::string& name) override;
+    Subject subject_of_xml(const Call& call, const std::string& xml) override;
+
+    using Row = std::tuple<ObjectPath, std::string, std::string, std::string, bool>;
+    Task<std::vector<Row>> list_domains(Call& call, ManagerListDomainsOptions options) override;
+    Task<ObjectPath> get_domain(Call& call, std::string name_or_uuid) override;
+    Task<ObjectPath> define_domain(Call& call, std::string xml, ManagerDefineDomainOptions options) override;
+    Task<ObjectPath> create_domain(Call& call, std::string xml, ManagerCreateDomainOptions options) override;
+    Task<Dictionary> check_domain(Call& call, std::string xml, ManagerCheckDomainOptions options) override;
+    Task<std::vector<std::pair<ObjectPath, Dictionary>>> get_stats(Call& call, ManagerGetStatsOptions options) override;
+    Task<std::string> get_capabilities(Call& call, std::string driver) override;
+    Task<std::string> get_domain_capabilities(Call& call, ManagerGetDomainCapabilitiesOptions options) override;
+
+private:
+    Domains& domains_;
+    ManagerView view_;
+};
+
+}  // namespace virtbus::dbus

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The interfaces every object has, answered from the tables and the views: Properties, Introspectable, ObjectManager.
+// org.freedesktop.DBus.Peer is left to sd-bus.
+#pragma once
+
+#include <string_view>
+
+#include "dbus/server/connection.hpp"
+#include "dbus/server/tree.hpp"
+
+namespace virtbus::dbus {
+
+class Writer;
+
+/// Answers a call of one of these interfaces (or of none, when the member is one of theirs). False: it is not theirs.
+/// Throws what the call deserves otherwise.
+bool answer_standard(const Tree& tree, Connection& connection, sd_bus_message* call);
+
+/// Appends a{sv}: all properties.
+void put_properties(Writer& out, const Interface& interface, const void* view);
+/// Appends a{sa{sv}}: the interface with its properties, as in InterfacesAdded.
+void put_interfaces(Writer& out, const Interface& interface, const void* view);
+
+}  // namespace virtbus::dbus
