@@ -31,22 +31,39 @@ struct BusMethod {
 /// Long enough to never fire before the deadline of the wait, so that sd-bus drops the call in the end.
 inline constexpr std::chrono::minutes bus_call_memory{5};
 
+/// Sends; `handler` is what takes the answer. A connection that is gone is a BusError like any other.
+template <class Handler, class... Args>
+void send_call(sdbus::IProxy& proxy, BusMethod method, Handler handler, Args... args) {
+    const std::string name{method.name};  // the invoker keeps references
+    try {
+        proxy.callMethodAsync(name)
+            .onInterface(method.interface)
+            .withTimeout(bus_call_memory)
+            .withArguments(std::move(args)...)
+            .uponReplyInvoke(std::move(handler));
+    } catch (const sdbus::Error& error) {
+        throw BusError{error};
+    }
+}
+
 /// Awaits the one result (or none, for void). The reply's type must be copyable.
 template <class T, class... Args>
 Task<T> call(Loop& loop, sdbus::IProxy& proxy, BusMethod method, Deadline deadline, Args... args) {
     Reply<T> reply{loop};
-    auto invoker = proxy.callMethodAsync(method.name);
-    invoker.onInterface(method.interface).withTimeout(bus_call_memory).withArguments(std::move(args)...);
     const auto promise = reply.promise();
+    auto what = std::string{"The answer to "} + method.name;
     if constexpr (std::is_void_v<T>) {
-        invoker.uponReplyInvoke(
-            [promise](const sdbus::Error* error) { error ? promise.fail(BusError{*error}) : promise.set(); });
-        co_await reply.wait(std::string{"The answer to "} + method.name, deadline);
+        const auto handler = [promise](const sdbus::Error* error) {
+            error ? promise.fail(BusError{*error}) : promise.set();
+        };
+        send_call(proxy, method, handler, std::move(args)...);
+        co_await reply.wait(std::move(what), deadline);
     } else {
-        invoker.uponReplyInvoke([promise](const sdbus::Error* error, T value) {
+        const auto handler = [promise](const sdbus::Error* error, T value) {
             error ? promise.fail(BusError{*error}) : promise.set(std::move(value));
-        });
-        co_return co_await reply.wait(std::string{"The answer to "} + method.name, deadline);
+        };
+        send_call(proxy, method, handler, std::move(args)...);
+        co_return co_await reply.wait(std::move(what), deadline);
     }
 }
 

@@ -33,11 +33,8 @@ std::string unit_path(const std::string& unit) {
 template <class... Args>
 void send(sdbus::IProxy& proxy, BusMethod method, const Args&... args) {
     try {
-        proxy.callMethodAsync(method.name)
-            .onInterface(method.interface)
-            .withArguments(args...)
-            .uponReplyInvoke([](const sdbus::Error*) {});
-    } catch (const sdbus::Error&) {
+        send_call(proxy, method, [](const sdbus::Error*) {}, args...);
+    } catch (const BusError&) {
         // Only a lost connection fails here, and then the answer would not have come either.
     }
 }
