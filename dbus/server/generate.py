@@ -23,7 +23,8 @@ OPTION_TYPES = {"b": ("bool", " = false"), "u": ("std::uint32_t", " = 0"), "t": 
 BASIC = {"b": "bool", "i": "std::int32_t", "u": "std::uint32_t", "x": "std::int64_t", "t": "std::uint64_t",
          "d": "double", "s": "std::string", "o": "ObjectPath", "h": "Fd", "v": "Value"}
 EMIT_WORDS = {"true": "changes", "invalidates": "invalidation", "const": "constant", "false": "nothing"}
-KEYWORDS = {"new", "delete", "class", "default", "register", "switch", "this", "operator", "private", "public"}
+KEYWORDS = {"new", "delete", "class", "default", "register", "switch", "this", "operator", "private", "public", "break",
+            "continue", "union", "explicit", "export", "import", "template", "typename", "namespace", "using"}
 DEFAULT_LIMIT = 65536
 
 
