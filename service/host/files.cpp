@@ -37,7 +37,8 @@ std::string folder_of(const std::string& path) {
 std::string temporary_name(const std::string& path) {
     static std::atomic<unsigned> count{0};
     const auto slash = path.rfind('/');
-    return fmt::format("{}/.{}.{}.{}{}", folder_of(path), path.substr(slash + 1), ::getpid(), ++count, temporary_suffix);
+    return fmt::format("{}/.{}.{}.{}{}", folder_of(path), path.substr(slash + 1), ::getpid(), ++count,
+                       temporary_suffix);
 }
 
 void write_all(int fd, std::string_view content, const std::string& path) {
@@ -178,7 +179,9 @@ Task<> LinuxFiles::remove(std::string path) {
     co_await state_.run(what, std::move(work), in(write_deadline));
 }
 
-void LinuxFiles::remove_volatile(const std::string& path) { unlink_if_there(path); }
+void LinuxFiles::remove_volatile(const std::string& path) {
+    unlink_if_there(path);
+}
 
 Task<> LinuxFiles::rename(std::string from, std::string to) {
     const auto what = "renaming " + from;
@@ -207,7 +210,7 @@ std::optional<std::string> LinuxFiles::read(const std::string& path, std::size_t
         if (errno == ENOENT) return std::nullopt;
         fail("open", path, errno);
     }
-    struct stat facts {};
+    struct stat facts{};
     if (::fstat(file.get(), &facts) != 0) fail("read", path, errno);
     if (!S_ISREG(facts.st_mode)) throw Error{Code::internal, fmt::format("{} is not a regular file", path)};
     std::string content;
@@ -219,7 +222,8 @@ std::optional<std::string> LinuxFiles::read(const std::string& path, std::size_t
         if (n < 0) fail("read", path, errno);
         if (n == 0) break;
         have += static_cast<std::size_t>(n);
-        if (have > limit) throw Error{Code::limits_exceeded, fmt::format("{} is longer than the {} bytes allowed", path, limit)};
+        if (have > limit)
+            throw Error{Code::limits_exceeded, fmt::format("{} is longer than the {} bytes allowed", path, limit)};
         if (have == content.size()) content.resize(std::min(content.size() * 2, limit + 1));
     }
     content.resize(have);
@@ -254,7 +258,9 @@ void LinuxFiles::make_folder(const std::string& path, unsigned mode) {
     }
 }
 
-bool LinuxFiles::exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+bool LinuxFiles::exists(const std::string& path) {
+    return ::access(path.c_str(), F_OK) == 0;
+}
 
 Task<Fd> LinuxFiles::open(std::string path, int flags, unsigned mode, std::optional<Identity> as, Deadline deadline,
                           std::stop_token stop) {

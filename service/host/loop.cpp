@@ -52,8 +52,7 @@ struct MainLoop::PostSource {
     MainLoop* owner;
 };
 
-MainLoop::MainLoop()
-    : context_{g_main_context_ref(g_main_context_default())}, loop_{g_main_loop_new(context_, FALSE)} {
+MainLoop::MainLoop() : context_{g_main_context_ref(g_main_context_default())}, loop_{g_main_loop_new(context_, FALSE)} {
     static GSourceFuncs functions{prepare, check, dispatch, nullptr, nullptr, nullptr};
     posted_source_ = g_source_new(&functions, sizeof(PostSource));
     reinterpret_cast<PostSource*>(posted_source_)->owner = this;
@@ -106,9 +105,13 @@ Registration MainLoop::on_signal(int number, Work work) {
         std::move(work));
 }
 
-void MainLoop::run() { g_main_loop_run(loop_); }
+void MainLoop::run() {
+    g_main_loop_run(loop_);
+}
 
-void MainLoop::quit() { g_main_loop_quit(loop_); }
+void MainLoop::quit() {
+    g_main_loop_quit(loop_);
+}
 
 bool MainLoop::run_until(const std::function<bool()>& condition, Duration wait) {
     bool late = false;
@@ -142,13 +145,17 @@ int MainLoop::prepare(GSource* source, int* timeout) {
     return reinterpret_cast<PostSource*>(source)->owner->pending();
 }
 
-int MainLoop::check(GSource* source) { return reinterpret_cast<PostSource*>(source)->owner->pending(); }
+int MainLoop::check(GSource* source) {
+    return reinterpret_cast<PostSource*>(source)->owner->pending();
+}
 
 int MainLoop::dispatch(GSource* source, int (*)(void*), void*) {
     reinterpret_cast<PostSource*>(source)->owner->drain();
     return G_SOURCE_CONTINUE;
 }
 
-std::uint64_t SystemClock::now() const { return static_cast<std::uint64_t>(g_get_real_time()); }
+std::uint64_t SystemClock::now() const {
+    return static_cast<std::uint64_t>(g_get_real_time());
+}
 
 }  // namespace virtbus::host

@@ -25,7 +25,8 @@ Error failure(const std::string& program, const char* step, int error) {
 
 std::pair<Fd, Fd> stream_pair(const std::string& program) {
     std::array<int, 2> ends{};
-    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) throw failure(program, "socketpair", errno);
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
+        throw failure(program, "socketpair", errno);
     return {Fd{ends[0]}, Fd{ends[1]}};
 }
 
@@ -82,7 +83,8 @@ public:
     int pidfd() const { return pidfd_.get(); }
     int reap() {
         int status = 0;
-        while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {}
+        while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+        }
         pid_ = -1;
         return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     }
@@ -112,7 +114,9 @@ public:
     Run(const Run&) = delete;
     Run& operator=(const Run&) = delete;
 
-    auto wait(Deadline deadline, std::stop_token stop) { return done_.wait(command_.argv[0], deadline, std::move(stop)); }
+    auto wait(Deadline deadline, std::stop_token stop) {
+        return done_.wait(command_.argv[0], deadline, std::move(stop));
+    }
     CommandResult result() { return {status_, std::move(streams_[0].text), std::move(streams_[1].text)}; }
 
 private:
@@ -143,8 +147,8 @@ private:
             return false;
         }
         if (stream.text.size() + static_cast<std::size_t>(n) > command_.output_limit) {
-            done_.promise().fail(Error{Code::limits_exceeded, fmt::format("{} printed more than {} bytes", command_.argv[0],
-                                                                          command_.output_limit)});
+            done_.promise().fail(Error{Code::limits_exceeded, fmt::format("{} printed more than {} bytes",
+                                                                          command_.argv[0], command_.output_limit)});
             stream.watch.reset();
             return false;
         }
@@ -157,7 +161,8 @@ private:
         exit_watch_.reset();
         status_ = child_->reap();
         for (auto& stream : streams_)
-            while (stream.watch && take_some(stream)) {}
+            while (stream.watch && take_some(stream)) {
+            }
         done_.promise().set();
     }
 

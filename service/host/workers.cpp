@@ -21,8 +21,9 @@ ThreadPool::~ThreadPool() {
 void ThreadPool::submit(std::function<void()> work) {
     const std::lock_guard lock{mutex_};
     if (queue_.size() >= most_queued_)
-        throw Error{Code::limits_exceeded,
-                    fmt::format("{} pieces of file work wait already; the disk may be stuck. Try again later", most_queued_)};
+        throw Error{
+            Code::limits_exceeded,
+            fmt::format("{} pieces of file work wait already; the disk may be stuck. Try again later", most_queued_)};
     queue_.push_back(std::move(work));
     if (idle_ >= queue_.size())
         wake_.notify_one();
