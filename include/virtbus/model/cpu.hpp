@@ -58,7 +58,6 @@ struct NumaCache {
     std::uint32_t level = 1;
     std::string associativity, policy;
     std::uint64_t size = 0, line = 0;  ///< bytes
-    std::string size_unit, line_unit;  ///< the units they are written in
     Unknown unknown;
     bool operator==(const NumaCache&) const = default;
 };

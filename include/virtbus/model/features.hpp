@@ -105,6 +105,12 @@ struct SmmFeature {
     bool operator==(const SmmFeature&) const = default;
 };
 
+struct GicFeature {
+    std::string version;  ///< host, 2, 3; "" = the host's best
+    Unknown unknown;
+    bool operator==(const GicFeature&) const = default;
+};
+
 struct TcgFeatures {
     std::optional<std::uint64_t> tb_cache;  ///< bytes
     Unknown unknown;
@@ -127,8 +133,7 @@ struct Features {
     std::optional<XenFeatures> xen;
     std::optional<Feature> pvspinlock, pmu, vmport, ps2;
     std::optional<SmmFeature> smm;
-    std::string gic_version;  ///< host, 2, 3; present but unsaid: see has_gic
-    bool has_gic = false;
+    std::optional<GicFeature> gic;
     std::string ioapic_driver;  ///< kvm, qemu
     std::optional<HptFeature> hpt;
     std::optional<Feature> vmcoreinfo, htm, nested_hv, ccf_assist, ras, async_teardown;

@@ -48,11 +48,11 @@ struct Graphics {
     std::string listen;  ///< old spelling of the first <listen>'s address; written beside it
     std::string socket;  ///< vnc: old spelling of a socket listen
     std::string keymap;
-    std::string default_mode;       ///< spice: any, secure, insecure
-    std::string password;           ///< secret (passwd)
-    std::string password_valid_to;  ///< UTC, "2030-01-01T00:00:00"
-    std::string connected;          ///< fail, disconnect, keep
-    std::string share_policy;       ///< vnc
+    std::string default_mode;             ///< spice: any, secure, insecure
+    std::optional<std::string> password;  ///< secret (passwd)
+    std::string password_valid_to;        ///< UTC, "2030-01-01T00:00:00"
+    std::string connected;                ///< fail, disconnect, keep
+    std::string share_policy;             ///< vnc
     std::optional<bool> power_control;
     std::string username;  ///< rdp
     std::optional<bool> replace_user, multi_user;

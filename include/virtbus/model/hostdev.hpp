@@ -18,18 +18,6 @@ struct Words<HostdevType> {
                                                           "mdev", "storage", "misc", "net"};
 };
 
-/// The host's address of the device: which fields count follows from the hostdev's type.
-struct HostdevAddress {
-    std::string type;                                          ///< sometimes said, never needed
-    std::optional<std::uint32_t> domain, bus, slot, function;  ///< pci
-    std::optional<std::uint32_t> device;                       ///< usb, with bus
-    std::string port;                                          ///< usb
-    std::optional<std::uint64_t> target, unit;                 ///< scsi, with bus
-    std::string uuid;                                          ///< mdev
-    Unknown unknown;
-    bool operator==(const HostdevAddress&) const = default;
-};
-
 struct HostdevSource {
     std::string startup_policy;
     std::optional<bool> write_filtering;                 ///< pci (Xen)
@@ -39,7 +27,7 @@ struct HostdevSource {
     std::string name;                                    ///< iscsi
     std::optional<std::uint32_t> vendor_id, product_id;  ///< usb
     std::string adapter;                                 ///< scsi: "scsi_host0"
-    std::optional<HostdevAddress> address;
+    std::optional<HostAddress> address;
     std::vector<StorageHost> hosts;  ///< iscsi
     std::optional<StorageAuth> auth;
     std::string initiator_iqn;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "virtbus/model/device_info.hpp"
+#include "virtbus/model/host_address.hpp"
 #include "virtbus/model/storage_source.hpp"
 
 namespace virtbus {
@@ -34,15 +35,6 @@ struct Words<InterfaceType> {
     static constexpr std::array<std::string_view, 15> list{"bridge",    "network", "user",     "ethernet", "direct",
                                                            "vhostuser", "hostdev", "vdpa",     "mcast",    "client",
                                                            "server",    "udp",     "internal", "null",     "vds"};
-};
-
-/// A host device taken over as a network card (type hostdev): a PCI function or a USB device.
-struct InterfaceHostdevAddress {
-    std::string type;  ///< pci, usb
-    PciAddress pci;
-    std::optional<std::uint32_t> device;  ///< usb: with pci.bus as its bus
-    Unknown unknown;
-    bool operator==(const InterfaceHostdevAddress&) const = default;
 };
 
 struct IpAddress {
@@ -76,7 +68,7 @@ struct InterfaceSource {
     std::string type, path;  ///< vhostuser: "unix" and its socket
     std::optional<Reconnect> reconnect;
     std::string switch_id, portgroup_id, connection_id;  ///< vds
-    std::optional<InterfaceHostdevAddress> hostdev;      ///< hostdev
+    std::optional<HostAddress> host_address;             ///< hostdev: a PCI function or a USB device
     std::optional<bool> missing;
     std::vector<IpAddress> ips;  ///< ethernet: on the host's side
     std::vector<IpRoute> routes;

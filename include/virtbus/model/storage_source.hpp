@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "virtbus/model/address.hpp"
+#include "virtbus/model/host_address.hpp"
 #include "virtbus/model/seclabel.hpp"
 
 namespace virtbus {
@@ -121,7 +121,7 @@ struct StorageSource {
     std::string type;  ///< "pci" for nvme, "unix" for vhostuser
     std::optional<bool> managed;
     std::optional<std::uint32_t> nvme_namespace;
-    std::optional<PciAddress> address;
+    std::optional<HostPciAddress> address;
     // vhostuser
     std::string path;
     // all

@@ -31,7 +31,7 @@ struct TpmBackend {
     std::string device_path;          ///< passthrough
     std::string encryption_secret;    ///< emulator: UUID of a stored secret
     std::optional<TpmSource> source;  ///< external, or where the emulator keeps its state
-    bool has_active_pcr_banks = false;
+    // emulator: the PCR banks made active; none = the default
     bool sha1 = false, sha256 = false, sha384 = false, sha512 = false;
     std::optional<TpmProfile> profile;
     Unknown unknown;

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// From a running machine's definition back to the one that is stored.
+#include "service/xml/domain_xml.hpp"
+
+namespace virtbus::xml {
+
+namespace {
+
+constexpr std::string_view generated_taps[]{"vnet", "macvtap", "macvlan"};
+
+void forget_alias(DeviceInfo& info) {
+    if (!info.alias.starts_with("ua-")) info.alias.clear();
+}
+
+void forget_index(std::optional<StorageSource>& source) {
+    if (source) source->index.reset();
+}
+
+void forget_indexes(std::vector<BackingStore>& chain) {
+    for (auto& level : chain) {
+        level.index.reset();
+        forget_index(level.source);
+        forget_indexes(level.backing_store);
+    }
+}
+
+/// The path of a pty is chosen when it is opened.
+void forget_pty(ChardevType type, ChardevBackend& backend) {
+    if (type != ChardevType::pty) return;
+    for (auto& source : backend.sources) source.path.clear();
+    std::erase_if(backend.sources, [](const ChardevSource& source) { return source == ChardevSource{}; });
+}
+
+void forget_ports(Graphics& graphics) {
+    if (!graphics.autoport.value_or(false)) return;
+    if (graphics.type == GraphicsType::spice) {
+        graphics.port.reset();
+        graphics.tls_port.reset();
+    } else if (graphics.port) {
+        graphics.port = -1;
+    }
+}
+
+template <class List>
+void forget_aliases(List& devices) {
+    for (auto& device : devices) forget_alias(device.info);
+}
+
+}  // namespace
+
+DomainConfig without_live(DomainConfig config) {
+    config.id.reset();
+    auto& d = config.devices;
+    for (auto& disk : d.disks) {
+        forget_index(disk.source);
+        forget_indexes(disk.backing_store);
+        disk.mirror.reset();
+    }
+    for (auto& interface : d.interfaces) {
+        if (!interface.target || interface.target->managed) continue;
+        for (auto prefix : generated_taps)
+            if (interface.target->dev.starts_with(prefix)) interface.target->dev.clear();
+    }
+    for (auto& serial : d.serials) forget_pty(serial.type, serial.backend);
+    for (auto& parallel : d.parallels) forget_pty(parallel.type, parallel.backend);
+    for (auto& console : d.consoles) {
+        forget_pty(console.type, console.backend);
+        console.tty.clear();
+    }
+    for (auto& channel : d.channels) {
+        forget_pty(channel.type, channel.backend);
+        if (channel.target) channel.target->state.clear();
+    }
+    for (auto& graphics : d.graphics) forget_ports(graphics);
+    if (d.vsock && d.vsock->cid && d.vsock->cid->automatic.value_or(false)) d.vsock->cid->address.reset();
+    for (auto& label : config.security_labels) {
+        if (label.type == "dynamic" || label.type.empty()) label.label.clear();
+        label.image_label.clear();
+    }
+    forget_aliases(d.disks), forget_aliases(d.controllers), forget_aliases(d.filesystems), forget_aliases(d.interfaces);
+    forget_aliases(d.smartcards), forget_aliases(d.serials), forget_aliases(d.parallels), forget_aliases(d.consoles);
+    forget_aliases(d.channels), forget_aliases(d.inputs), forget_aliases(d.tpms), forget_aliases(d.sounds);
+    forget_aliases(d.videos), forget_aliases(d.hostdevs), forget_aliases(d.redirdevs), forget_aliases(d.hubs);
+    forget_aliases(d.watchdogs), forget_aliases(d.rngs), forget_aliases(d.panics), forget_aliases(d.shmems);
+    forget_aliases(d.memories), forget_aliases(d.cryptos), forget_aliases(d.iommus);
+    if (d.memballoon) forget_alias(d.memballoon->info);
+    if (d.nvram) forget_alias(d.nvram->info);
+    if (d.vsock) forget_alias(d.vsock->info);
+    if (d.pstore) forget_alias(d.pstore->info);
+    return config;
+}
+
+}  // namespace virtbus::xml
