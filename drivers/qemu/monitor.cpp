@@ -109,6 +109,11 @@ struct Monitor::Core : std::enable_shared_from_this<Core> {
         return Error{Code::hypervisor_failed, fmt::format("the monitor of {} was closed by QEMU", who)};
     }
 
+    /// Bounded by what the socket's buffer can hold.
+    void drain() {
+        for (int i = 0; i < 64 && !failure; ++i) receive();
+    }
+
     void take(std::string_view bytes) {
         try {
             lines.feed(bytes);
@@ -329,6 +334,11 @@ Task<json> Monitor::execute(std::string_view command, const json& arguments, Dea
 
 Task<json> Monitor::execute(std::string_view command, Deadline deadline, std::stop_token stop) {
     return send(command).get(deadline, std::move(stop));
+}
+
+void Monitor::drain() {
+    const auto core = core_;
+    core->drain();
 }
 
 void Monitor::close(const Error& why) {

@@ -69,6 +69,8 @@ public:
                                  std::stop_token stop = {});
     Task<nlohmann::json> execute(std::string_view command, Deadline deadline, std::stop_token stop = {});
 
+    /// Takes what has already arrived, for a peer that is gone: its last events explain its end.
+    void drain();
     /// Ends it from this side; all waits fail with `why`. `ended` is not called.
     void close(const Error& why);
     bool is_open() const noexcept;

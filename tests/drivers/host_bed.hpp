@@ -51,17 +51,19 @@ struct HostBed {
     host::LinuxFiles files{workers, workers};
     host::ChildSpawner spawner{loop};
     host::StderrLog log{Priority::warning};
-    NoUnits no_units;
+    std::unique_ptr<Units> units;
     Ports ports;
 
-    explicit HostBed(Units* units = nullptr)
-        : ports{loop,
+    using MakeUnits = std::function<std::unique_ptr<Units>(Loop&)>;
+    explicit HostBed(const MakeUnits& make = {})
+        : units{make ? make(loop) : std::make_unique<NoUnits>()},
+          ports{loop,
                 clock,
                 workers,
                 files,
                 spawner,
                 log,
-                units ? *units : no_units,
+                *units,
                 Folders{folder.path + "/config", folder.path + "/state", folder.path + "/run", folder.path + "/cache",
                         folder.path + "/logs"},
                 "test-boot",

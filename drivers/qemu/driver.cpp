@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "qemu/driver.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <sys/stat.h>
+
+#include "qemu/capabilities_xml.hpp"
+#include "qemu/command_line.hpp"
+#include "qemu/complete.hpp"
+#include "qemu/starter.hpp"
+#include "qemu/unsupported.hpp"
+
+namespace virtbus::qemu {
+
+QemuDriver::QemuDriver(Ports& ports, GuestTimes times) : ports_{ports}, times_{times}, cache_{ports} {}
+
+Task<QemuDriver::Known> QemuDriver::capabilities_for(std::string emulator, std::string arch) {
+    co_return co_await cache_.get(cache_.choose(emulator, arch));
+}
+
+Task<> QemuDriver::complete(DomainConfig& config, const DomainConfig* previous) {
+    const auto known = co_await capabilities_for(config.devices.emulator, config.os.arch);
+    qemu::complete(config, previous, *known, surroundings());
+}
+
+const Surroundings& QemuDriver::surroundings() {
+    const auto own = ports_.folders.config + "/qemu/firmware";
+    std::string signature;
+    for (const auto* folder : {"/usr/share/qemu/firmware", "/etc/qemu/firmware", own.c_str()}) {
+        struct stat info{};
+        if (::stat(folder, &info) == 0) signature += fmt::format("{}.{};", info.st_mtim.tv_sec, info.st_mtim.tv_nsec);
+        signature += '|';
+    }
+    if (signature != firmware_signature_) {
+        surroundings_.firmwares = load_firmwares(ports_.files, own);
+        surroundings_.nvram_folder = ports_.folders.state + "/nvram";
+        firmware_signature_ = std::move(signature);
+    }
+    return surroundings_;
+}
+
+Task<std::vector<std::string>> QemuDriver::unsupported(DomainConfig config) {
+    Known known;
+    std::vector<std::string> problems;
+    try {
+        known = co_await capabilities_for(config.devices.emulator, config.os.arch);
+        problems = qemu::unsupported(config, *known);
+    } catch (const Error& error) {
+        problems.emplace_back(error.what());
+    }
+    co_return problems;
+}
+
+Task<std::vector<std::string>> QemuDriver::command(DomainConfig config, bool runnable) {
+    const auto known = co_await capabilities_for(config.devices.emulator, config.os.arch);
+    assign_aliases(config);
+    co_return standalone_command(config, *known, runnable);
+}
+
+Task<std::unique_ptr<Guest>> QemuDriver::start(StartRequest request) {
+    auto known = co_await capabilities_for(request.config.devices.emulator, request.config.os.arch);
+    if (const auto problems = qemu::unsupported(request.config, *known); !problems.empty())
+        throw Error{Code::unsupported_configuration, fmt::format("domain '{}' cannot be started here: {}",
+                                                                 request.config.name, fmt::join(problems, "; "))};
+    auto core = co_await start_guest(ports_, scope_, times_, std::move(known), std::move(request));
+    co_return make_guest(std::move(core));
+}
+
+Task<std::unique_ptr<Guest>> QemuDriver::adopt(DomainConfig config, std::string driver_state, GuestEvents& events,
+                                               GuestEnd& end) {
+    auto record = GuestRecord::from_text(driver_state);
+    auto core = co_await adopt_guest(ports_, scope_, times_, std::move(config), std::move(record), events, end);
+    if (!core) co_return std::unique_ptr<Guest>{};
+    co_return make_guest(std::move(core));
+}
+
+Task<std::vector<QemuDriver::Known>> QemuDriver::all_capabilities() {
+    std::vector<Known> all;
+    for (const auto& emulator : cache_.emulators()) {
+        try {
+            all.push_back(co_await cache_.get(emulator));
+        } catch (const Error& error) {
+            ports_.log.warning(error.what());
+        }
+    }
+    co_return all;
+}
+
+Task<std::string> QemuDriver::capabilities() {
+    co_return capabilities_xml(co_await all_capabilities());
+}
+
+Task<std::string> QemuDriver::domain_capabilities(std::string emulator, std::string arch, std::string machine,
+                                                  std::string type) {
+    const auto known = co_await capabilities_for(std::move(emulator), std::move(arch));
+    co_return domain_capabilities_xml(*known, machine, type, surroundings().firmwares);
+}
+
+}  // namespace virtbus::qemu

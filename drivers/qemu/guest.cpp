@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "qemu/guest.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "qemu/json.hpp"
+#include "qemu/live_config.hpp"
+
+namespace virtbus::qemu {
+
+using nlohmann::json;
+
+GuestCore::GuestCore(Ports& ports_, Scope& scope_, const GuestTimes& times_, GuestEvents& events, DomainConfig config_,
+                     GuestRecord record_)
+    : ports{ports_},
+      scope{scope_},
+      times{times_},
+      config{std::move(config_)},
+      record{std::move(record_)},
+      life{EndPolicy::from(config.on_poweroff, config.on_reboot, config.on_crash)},
+      consoles{ports.loop},
+      events_{&events} {}
+
+std::string GuestCore::who() const {
+    return fmt::format("domain '{}'", config.name);
+}
+
+std::string GuestCore::watchdog_action() const {
+    if (config.devices.watchdogs.empty()) return {};
+    const auto& action = config.devices.watchdogs.front().action;
+    return action.empty() ? "reset" : action;
+}
+
+// ---- the owner
+
+void GuestCore::emit(Event event) {
+    if (!published_ || !early_.empty()) {
+        if (early_.size() < 1000) early_.push_back(std::move(event));
+        return;
+    }
+    if (events_) event(*events_);
+}
+
+void GuestCore::publish() {
+    published_ = true;
+    ports.loop.post([self = shared_from_this()] {
+        // A call may add to the list or forget the guest.
+        for (std::size_t i = 0; i < self->early_.size(); ++i)
+            if (const auto event = self->early_[i]; self->events_) event(*self->events_);
+        self->early_.clear();
+    });
+}
+
+void GuestCore::detach() {
+    detached_ = true;
+    events_ = nullptr;
+    pidfd_watch_.reset();
+    kill_timer_.reset();
+    consoles.close_all();
+    if (monitor) monitor->close(Error{Code::hypervisor_failed, fmt::format("{} is no longer looked after", who())});
+}
+
+void GuestCore::config_changed() {
+    emit([copy = config](GuestEvents& owner) { owner.config_changed(copy); });
+}
+
+void GuestCore::set_responsive(bool responsive) {
+    if (std::exchange(responsive_, responsive) != responsive)
+        emit([responsive](GuestEvents& owner) { owner.responsive_changed(responsive); });
+}
+
+// ---- the monitor
+
+Monitor& GuestCore::open_monitor() const {
+    if (!monitor) throw Error{Code::timeout, fmt::format("the monitor of {} does not answer", who())};
+    return *monitor;
+}
+
+void GuestCore::connect() {
+    const std::weak_ptr<GuestCore> weak = weak_from_this();
+    Monitor::Handlers handlers;
+    handlers.event = [weak](std::string_view name, const json& data) {
+        if (const auto self = weak.lock()) self->on_event(name, data);
+    };
+    handlers.ended = [weak](const Error& why) {
+        if (const auto self = weak.lock()) self->monitor_ended(why);
+    };
+    handlers.stalled = [weak](bool stalled) {
+        if (const auto self = weak.lock()) self->set_responsive(!stalled);
+    };
+    Monitor::Options options;
+    options.patience = times.patience;
+    monitor =
+        std::make_unique<Monitor>(ports.loop, connect_socket(record.monitor), who(), std::move(handlers), options);
+}
+
+void GuestCore::monitor_ended(const Error& why) {
+    if (gone_ || detached_ || !published_ || reconnecting_) return;
+    reconnecting_ = true;
+    scope.spawn(reconnect(shared_from_this(), why.what()));
+}
+
+// The process may be about to go, which closes its monitor first: only one that stays is worth a new connection.
+Task<> GuestCore::reconnect(std::shared_ptr<GuestCore> core, std::string why) {
+    auto pause = core->times.reconnect;
+    while (true) {
+        co_await sleep(core->ports.loop, pause);
+        if (core->gone_ || core->detached_) break;
+        if (!why.empty())
+            core->ports.log.warning(why, {{"DOMAIN", core->config.name}, {"DOMAIN_UUID", core->config.uuid}});
+        why.clear();
+        core->set_responsive(false);
+        try {
+            core->connect();
+            const auto status = co_await core->monitor->execute("query-status", core->verb_deadline());
+            core->set_responsive(true);
+            core->apply(core->life.on_status(text(status, "status")));
+            break;
+        } catch (const std::exception&) {
+            pause = std::min(pause * 2, Duration{30000});
+        }
+    }
+    core->reconnecting_ = false;
+}
+
+void GuestCore::lost(const Error& why) {
+    set_responsive(false);
+    if (!monitor || !monitor->is_open())
+        monitor_ended(why);
+    else
+        scope.spawn(ask_status(shared_from_this()));
+}
+
+Task<> GuestCore::ask_status(std::shared_ptr<GuestCore> core) {
+    try {
+        const auto status = co_await core->monitor->execute("query-status", in(std::chrono::hours{24}));
+        core->set_responsive(true);
+        core->apply(core->life.on_status(text(status, "status")));
+    } catch (const Error&) {
+        // The monitor has ended; a new connection asks again.
+    }
+}
+
+// ---- events
+
+void GuestCore::on_event(std::string_view name, const json& data) {
+    static constexpr std::pair<std::string_view, Handler> handlers[] = {
+        {"BALLOON_CHANGE", &GuestCore::on_balloon},        {"RTC_CHANGE", &GuestCore::on_clock},
+        {"BLOCK_IO_ERROR", &GuestCore::on_io_error},       {"WATCHDOG", &GuestCore::on_watchdog},
+        {"DEVICE_DELETED", &GuestCore::on_device_deleted}, {"DEVICE_UNPLUG_GUEST_ERROR", &GuestCore::on_unplug_error},
+        {"MEM_UNPLUG_ERROR", &GuestCore::on_unplug_error}, {"VSERPORT_CHANGE", &GuestCore::on_port},
+        {"DEVICE_TRAY_MOVED", &GuestCore::on_tray},
+    };
+    const auto self = shared_from_this();
+    const auto step = life.on_event(name, data);
+    for (const auto& [event, handler] : handlers)
+        if (event == name) (this->*handler)(data);
+    apply(step);
+}
+
+void GuestCore::apply(const Lifecycle::Step& step) {
+    record.state = life.state();
+    record.reason = life.reason();
+    record.rebooting = life.expects_reboot();
+    if (step.changed)
+        emit(
+            [state = life.state(), reason = life.reason()](GuestEvents& owner) { owner.state_changed(state, reason); });
+    if (step.rebooted) emit([](GuestEvents& owner) { owner.rebooted(); });
+    if (step.task == Lifecycle::Task::kill) ports.units.kill(unit, false);
+    if (step.task == Lifecycle::Task::restart) scope.spawn(restart(shared_from_this()));
+}
+
+Task<> GuestCore::restart(std::shared_ptr<GuestCore> core) {
+    // A reset must be one even where the guest's own reboots are to end the domain.
+    const Monitor::Answer asked[] = {
+        core->monitor->send("set-action", json{{"reboot", "reset"}}),
+        core->monitor->send("system_reset"),
+        core->monitor->send("cont"),
+        core->monitor->send("set-action", core->life.policy().actions(core->watchdog_action())),
+    };
+    try {
+        for (const auto& answer : asked) co_await answer.get(core->verb_deadline());
+    } catch (const Error& error) {
+        core->ports.log.warning(fmt::format("{} could not be restarted: {}", core->who(), error.what()),
+                                {{"DOMAIN", core->config.name}, {"DOMAIN_UUID", core->config.uuid}});
+    }
+}
+
+void GuestCore::on_balloon(const json& data) {
+    const auto actual = number(data, "actual");
+    if (actual == 0 || config.current_memory == actual) return;
+    config.current_memory = actual;
+    config_changed();
+}
+
+void GuestCore::on_clock(const json& data) {
+    // Only a clock that keeps its distance to the host's remembers it.
+    const auto& offset = member(data, "offset");
+    if (!offset.is_number_integer() || !config.clock || config.clock->offset != "variable") return;
+    config.clock->adjustment = fmt::format("{}", offset.get<std::int64_t>());
+    config_changed();
+}
+
+void GuestCore::on_io_error(const json& data) {
+    auto node = text(data, "node-name");
+    if (node.empty()) node = text(data, "device");
+    scope.spawn(name_io_error(shared_from_this(), std::move(node), text(data, "action"),
+                              flag(data, "nospace") ? "enospc" : text(data, "reason")));
+}
+
+Task<> GuestCore::name_io_error(std::shared_ptr<GuestCore> core, std::string node, std::string action,
+                                std::string reason) {
+    std::string alias = node;
+    try {
+        const auto blocks = co_await core->monitor->execute("query-block", core->verb_deadline());
+        for (const auto& block : blocks)
+            if (text(block, "device") == node || text(member(block, "inserted"), "node-name") == node)
+                alias = alias_of_path(text(block, "qdev"), node);
+    } catch (const Error&) {
+        // The node's own name has to do.
+    }
+    core->emit([alias, action, reason](GuestEvents& owner) { owner.io_error(alias, action, reason); });
+}
+
+void GuestCore::on_watchdog(const json& data) {
+    emit([action = text(data, "action")](GuestEvents& owner) { owner.watchdog_fired(action); });
+}
+
+void GuestCore::on_device_deleted(const json& data) {
+    const auto alias = text(data, "device");
+    if (alias.empty()) return;  // a part of a device, without a name of its own
+    remove_device(config, alias);
+    emit([alias](GuestEvents& owner) { owner.device_removed(alias); });
+    config_changed();
+}
+
+void GuestCore::on_unplug_error(const json& data) {
+    emit([alias = text(data, "device")](GuestEvents& owner) { owner.device_removal_failed(alias); });
+}
+
+void GuestCore::on_port(const json& data) {
+    const bool open = flag(data, "open");
+    for (auto& channel : config.devices.channels) {
+        if (channel.info.alias != text(data, "id") || !channel.target) continue;
+        channel.target->state = open ? "connected" : "disconnected";
+        if (channel.target->name == "org.qemu.guest_agent.0")
+            emit([open](GuestEvents& owner) { owner.agent_changed(open); });
+        config_changed();
+    }
+}
+
+void GuestCore::on_tray(const json& data) {
+    const auto alias = text(data, "id");
+    for (auto& disk : config.devices.disks) {
+        if (alias.empty() || disk.info.alias != alias) continue;
+        disk.target.tray = flag(data, "tray-open") ? "open" : "closed";
+        config_changed();
+    }
+}
+
+// ---- the process
+
+void GuestCore::take_unit(Unit started) {
+    unit = std::move(started);
+    record.pid = unit.pid;
+    record.unit = unit.name;
+    if (record.start_time == 0) record.start_time = process_start_time(unit.pid);
+    pidfd_watch_ = ports.loop.watch(unit.pidfd.get(), readable, [weak = weak_from_this()](unsigned) {
+        if (const auto self = weak.lock()) self->process_gone();
+    });
+}
+
+void GuestCore::kill(bool graceful) {
+    if (gone_) return;
+    life.expect_kill();
+    if (monitor) monitor->close(Error{Code::cancelled, fmt::format("{} is being stopped", who())});
+    ports.units.kill(unit, graceful);
+    if (graceful)
+        kill_timer_ = ports.loop.after(times.grace, [weak = weak_from_this()] {
+            if (const auto self = weak.lock()) self->ports.units.kill(self->unit, false);
+        });
+}
+
+void GuestCore::process_gone() {
+    pidfd_watch_.reset();
+    kill_timer_.reset();
+    const auto self = shared_from_this();
+    // What it said last explains its end.
+    if (monitor) {
+        monitor->drain();
+        monitor->close(Error{Code::hypervisor_failed, fmt::format("QEMU of {} has ended", who())});
+    }
+    gone_ = true;
+    for (const auto& waiting : std::exchange(waiting_for_end_, {})) waiting.set();
+    if (published_) scope.spawn(finish(self));
+}
+
+Task<bool> GuestCore::wait_gone(Deadline deadline) {
+    if (gone_) co_return true;
+    Reply<> reply{ports.loop};
+    waiting_for_end_.push_back(reply.promise());
+    try {
+        co_await reply.wait("the end of " + who(), deadline);
+    } catch (const Error&) {
+        co_return gone_;
+    }
+    co_return true;
+}
+
+namespace {
+Task<bool> exited_cleanly(Ports& ports, std::string unit, std::uint32_t pid) {
+    try {
+        const auto status = co_await ports.units.exit_status(std::move(unit), pid, in(Duration{5000}));
+        co_return status.known&& status.code == 0 && status.signal == 0;
+    } catch (const Error&) {
+        co_return false;
+    }
+}
+}  // namespace
+
+Task<> GuestCore::finish(std::shared_ptr<GuestCore> core) {
+    GuestEnd end;
+    end.reason = core->life.end_reason(false);
+    bool asked = false;
+    if (end.reason == "crashed") {  // the one case where the exit code tells more
+        asked = true;
+        end.reason = core->life.end_reason(co_await exited_cleanly(core->ports, core->record.unit, core->record.pid));
+    }
+    try {
+        if (end.reason == "crashed")
+            end.last_words = co_await core->ports.workers.run(
+                "reading the log",
+                [log = core->record.log, start = core->record.log_start] { return last_words(log, start); },
+                in(Duration{2000}));
+    } catch (const Error&) {
+        end.last_words.clear();
+    }
+    core->emit([core = core.get(), end](GuestEvents& owner) {
+        core->events_ = nullptr;
+        owner.ended(end);
+    });
+    if (!asked) co_await exited_cleanly(core->ports, core->record.unit, core->record.pid);
+    try {
+        co_await core->ports.workers.run(
+            "removing the sockets",
+            [folder = core->record.folder] {
+                std::error_code ignored;
+                std::filesystem::remove_all(folder, ignored);
+            },
+            in(Duration{10000}));
+    } catch (const Error& error) {
+        core->ports.log.warning(
+            fmt::format("folder {} of {} stays: {}", core->record.folder, core->who(), error.what()));
+    }
+}
+
+std::string GuestCore::last_words(const std::string& log, std::uint64_t start) {
+    constexpr std::size_t tail = 8192;
+    const Fd file{::open(log.c_str(), O_RDONLY | O_CLOEXEC)};
+    struct stat info{};
+    if (!file || ::fstat(file.get(), &info) != 0) return {};
+    const auto size = static_cast<std::uint64_t>(info.st_size);
+    if (size <= start) return {};
+    std::string content(std::min<std::uint64_t>(tail, size - start), '\0');
+    const auto got = ::pread(file.get(), content.data(), content.size(), static_cast<off_t>(size - content.size()));
+    content.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+    while (!content.empty() && (content.back() == '\n' || content.back() == '\r' || content.back() == ' '))
+        content.pop_back();
+    return excerpt(std::string_view{content}.substr(content.rfind('\n') + 1), 1000);
+}
+
+}  // namespace virtbus::qemu

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// GuestCore: one running QEMU - its process, its monitor, its state and live definition, and the events that change
+// them. The verbs are in guest_verbs.cpp, bringing it up is starter.hpp's work.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "qemu/console.hpp"
+#include "qemu/guest_record.hpp"
+#include "qemu/lifecycle.hpp"
+#include "qemu/monitor.hpp"
+#include "virtbus/driver.hpp"
+
+namespace virtbus::qemu {
+
+/// How long things may take; tests shorten it.
+struct GuestTimes {
+    Duration patience{5000};   ///< a command unanswered for longer: the guest is not responsive
+    Duration verb{10000};      ///< a verb unanswered for longer fails with Timeout
+    Duration sample{2000};     ///< the same for statistics
+    Duration adoption{2000};   ///< how long taking up a guest waits for its monitor
+    Duration grace{10000};     ///< from SIGTERM to SIGKILL
+    Duration reconnect{1000};  ///< until a lost monitor is tried again
+};
+
+class GuestCore : public std::enable_shared_from_this<GuestCore> {
+public:
+    /// `scope` owns the tasks that nobody awaits and must outlive the guest.
+    GuestCore(Ports& ports, Scope& scope, const GuestTimes& times, GuestEvents& events, DomainConfig config,
+              GuestRecord record);
+    GuestCore(const GuestCore&) = delete;
+    GuestCore& operator=(const GuestCore&) = delete;
+
+    Ports& ports;
+    Scope& scope;
+    const GuestTimes times;
+    DomainConfig config;
+    GuestRecord record;
+    Lifecycle life;
+    Unit unit;
+    std::unique_ptr<Monitor> monitor;
+    Consoles consoles;
+
+    std::string who() const;  ///< "domain 'web'"
+    /// Timeout while there is no connection.
+    Monitor& open_monitor() const;
+    Deadline verb_deadline() const { return in(times.verb); }
+
+    /// Connects to the listening socket and negotiates; the answers come later.
+    void connect();
+    void take_unit(Unit started);
+    /// From here on the owner is told what happens, what happened before included.
+    void publish();
+    /// Forgets the guest and leaves its process alone.
+    void detach();
+
+    /// A number for descriptors handed over, never used twice by this daemon nor by the command line.
+    std::uint64_t next_fdset() { return ++last_fdset_; }
+
+    void kill(bool graceful);
+    bool is_gone() const noexcept { return gone_; }
+    /// Waits for the end of the process; false when it is still there at the deadline.
+    Task<bool> wait_gone(Deadline deadline);
+
+    /// The monitor did not answer at adoption: not responsive until it does.
+    void lost(const Error& why);
+    void set_responsive(bool responsive);
+    void apply(const Lifecycle::Step& step);
+    std::string watchdog_action() const;
+
+    /// The last line of this run's log; empty when it said nothing. Blocks: for workers.
+    static std::string last_words(const std::string& log, std::uint64_t start);
+
+private:
+    using Event = std::function<void(GuestEvents&)>;
+    using Handler = void (GuestCore::*)(const nlohmann::json&);
+
+    void emit(Event event);
+    void config_changed();
+    void on_event(std::string_view name, const nlohmann::json& data);
+    void on_balloon(const nlohmann::json& data);
+    void on_clock(const nlohmann::json& data);
+    void on_io_error(const nlohmann::json& data);
+    void on_watchdog(const nlohmann::json& data);
+    void on_device_deleted(const nlohmann::json& data);
+    void on_unplug_error(const nlohmann::json& data);
+    void on_port(const nlohmann::json& data);
+    void on_tray(const nlohmann::json& data);
+    void monitor_ended(const Error& why);
+    void process_gone();
+
+    static Task<> restart(std::shared_ptr<GuestCore> core);
+    static Task<> ask_status(std::shared_ptr<GuestCore> core);
+    static Task<> reconnect(std::shared_ptr<GuestCore> core, std::string why);
+    static Task<> finish(std::shared_ptr<GuestCore> core);
+    static Task<> name_io_error(std::shared_ptr<GuestCore> core, std::string node, std::string action,
+                                std::string reason);
+
+    GuestEvents* events_;
+    std::uint64_t last_fdset_ = 1000000;
+    std::vector<Event> early_;
+    std::vector<Reply<>::Promise> waiting_for_end_;
+    Registration pidfd_watch_, kill_timer_;
+    bool published_ = false, gone_ = false, responsive_ = true, reconnecting_ = false, detached_ = false;
+};
+
+/// Wraps a core that is up.
+std::unique_ptr<Guest> make_guest(std::shared_ptr<GuestCore> core);
+
+}  // namespace virtbus::qemu

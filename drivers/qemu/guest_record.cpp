@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "qemu/guest_record.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "qemu/json.hpp"
+#include "qemu/proc.hpp"
+#include "virtbus/error.hpp"
+
+namespace virtbus::qemu {
+
+using nlohmann::json;
+
+namespace {
+constexpr unsigned record_version = 1;
+}
+
+std::string GuestRecord::text() const {
+    return json{{"version", record_version},
+                {"pid", pid},
+                {"start-time", start_time},
+                {"unit", unit},
+                {"folder", folder},
+                {"monitor", monitor},
+                {"log", log},
+                {"log-start", log_start},
+                {"state", word(state)},
+                {"reason", reason},
+                {"rebooting", rebooting}}
+        .dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+GuestRecord GuestRecord::from_text(const std::string& content) {
+    json stored;
+    try {
+        stored = parse_json(content);
+    } catch (const Error& error) {
+        throw Error{Code::internal, fmt::format("the driver's part of a status file is {}", error.what())};
+    }
+    if (number(stored, "version") != record_version)
+        throw Error{Code::internal, fmt::format("the driver's part of a status file has version {}, known is {}",
+                                                number(stored, "version"), record_version)};
+    GuestRecord record;
+    record.pid = static_cast<std::uint32_t>(number(stored, "pid"));
+    record.start_time = number(stored, "start-time");
+    record.unit = qemu::text(stored, "unit");
+    record.folder = qemu::text(stored, "folder");
+    record.monitor = qemu::text(stored, "monitor");
+    record.log = qemu::text(stored, "log");
+    record.log_start = number(stored, "log-start");
+    const auto found = std::ranges::find(state_words, qemu::text(stored, "state"));
+    if (found != state_words.end()) record.state = static_cast<State>(found - state_words.begin());
+    record.reason = qemu::text(stored, "reason");
+    record.rebooting = flag(stored, "rebooting");
+    return record;
+}
+
+std::uint64_t process_start_time(std::uint32_t pid) {
+    const auto stat = read_proc_stat(fmt::format("/proc/{}/stat", pid));
+    return stat ? stat->start_time : 0;
+}
+
+}  // namespace virtbus::qemu

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What a later daemon must know to take up a running guest: the driver's part of the status file.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "virtbus/state.hpp"
+
+namespace virtbus::qemu {
+
+struct GuestRecord {
+    std::uint32_t pid = 0;
+    std::uint64_t start_time = 0;  ///< clock ticks since boot: with the pid it names the process
+    std::string unit;
+    std::string folder;           ///< of its sockets; removed at its end
+    std::string monitor;          ///< the socket QEMU listens on
+    std::string log;              ///< its output
+    std::uint64_t log_start = 0;  ///< where this run begins in it
+    State state = State::starting;
+    std::string reason;
+    bool rebooting = false;  ///< the next power-off is half of a reboot
+
+    std::string text() const;
+    /// Internal for text of another format or version.
+    static GuestRecord from_text(const std::string& text);
+};
+
+/// Field 22 of /proc/<pid>/stat; 0 when there is no such process.
+std::uint64_t process_start_time(std::uint32_t pid);
+
+}  // namespace virtbus::qemu

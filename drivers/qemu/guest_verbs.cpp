@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "qemu/guest_verbs.hpp"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "qemu/json.hpp"
+#include "qemu/stats.hpp"
+
+namespace virtbus::qemu {
+
+using nlohmann::json;
+
+namespace {
+
+/// Which way a shutdown or reboot goes; only ACPI is there yet.
+void require_acpi(const GuestCore& core, const ShutdownMode& mode) {
+    if (mode.empty() || mode == "default" || mode == "acpi") return;
+    if (mode == "agent")
+        throw Error{
+            Code::agent_unavailable,
+            fmt::format("{} cannot be reached through its guest agent: virtbus does not speak to agents yet; use "
+                        "mode acpi",
+                        core.who())};
+    throw Error{Code::invalid_args, fmt::format("mode \"{}\" is unknown; there are default, acpi and agent", mode)};
+}
+
+json base_actions(const GuestCore& core, bool rebooting) {
+    return core.life.policy().actions(core.watchdog_action(), rebooting);
+}
+
+}  // namespace
+
+Task<> resume(CorePtr core, std::stop_token stop) {
+    const char* command = core->life.state() == State::pmsuspended ? "system_wakeup" : "cont";
+    co_await core->open_monitor().execute(command, core->verb_deadline(), stop);
+}
+
+Task<> suspend(CorePtr core, std::stop_token stop) {
+    core->life.expect_stop("user");
+    std::exception_ptr failure;
+    try {
+        co_await core->open_monitor().execute("stop", core->verb_deadline(), stop);
+    } catch (const Error& error) {
+        if (error.code() == Code::hypervisor_failed) core->life.expect_stop({});
+        failure = std::current_exception();
+    }
+    if (failure) std::rethrow_exception(failure);
+}
+
+Task<> shutdown(CorePtr core, ShutdownMode mode, std::stop_token stop) {
+    require_acpi(*core, mode);
+    auto& monitor = core->open_monitor();
+    if (core->life.expects_reboot()) {
+        core->life.expect_reboot(false);
+        co_await monitor.execute("set-action", base_actions(*core, false), core->verb_deadline(), stop);
+    }
+    co_await core->open_monitor().execute("system_powerdown", core->verb_deadline(), stop);
+}
+
+Task<> reboot(CorePtr core, ShutdownMode mode, std::stop_token stop) {
+    require_acpi(*core, mode);
+    auto& monitor = core->open_monitor();
+    // The guest powers off as it would for a shutdown; instead of ending, the machine is reset.
+    core->life.expect_reboot(true);
+    const auto held = monitor.send("set-action", base_actions(*core, true));
+    const auto pressed = monitor.send("system_powerdown");
+    co_await held.get(core->verb_deadline(), stop);
+    co_await pressed.get(core->verb_deadline(), stop);
+}
+
+Task<> reset(CorePtr core, std::stop_token stop) {
+    auto& monitor = core->open_monitor();
+    const auto allowed = monitor.send("set-action", json{{"reboot", "reset"}});
+    const auto done = monitor.send("system_reset");
+    monitor.send("set-action", base_actions(*core, core->life.expects_reboot()));
+    co_await allowed.get(core->verb_deadline(), stop);
+    co_await done.get(core->verb_deadline(), stop);
+}
+
+Task<> inject_nmi(CorePtr core, std::stop_token stop) {
+    co_await core->open_monitor().execute("inject-nmi", core->verb_deadline(), stop);
+}
+
+namespace {
+
+class QemuGuest final : public Guest {
+public:
+    explicit QemuGuest(CorePtr core) : core_{std::move(core)} {}
+    ~QemuGuest() override { core_->detach(); }
+
+    std::uint32_t pid() const override { return core_->record.pid; }
+    std::string unit() const override { return core_->record.unit; }
+    std::string driver_state() const override { return core_->record.text(); }
+    const DomainConfig& config() const override { return core_->config; }
+
+    Task<> resume(std::stop_token stop) override { return qemu::resume(core_, stop); }
+    Task<> suspend(std::stop_token stop) override { return qemu::suspend(core_, stop); }
+    Task<> shutdown(ShutdownMode mode, std::stop_token stop) override { return qemu::shutdown(core_, mode, stop); }
+    Task<> reboot(ShutdownMode mode, std::stop_token stop) override { return qemu::reboot(core_, mode, stop); }
+    Task<> reset(std::stop_token stop) override { return qemu::reset(core_, stop); }
+    Task<> inject_nmi(std::stop_token stop) override { return qemu::inject_nmi(core_, stop); }
+    void kill(bool graceful) override { core_->kill(graceful); }
+    Task<Stats> stats(std::vector<std::string> groups, std::stop_token stop) override {
+        return sample_stats(core_, std::move(groups), stop);
+    }
+    Task<> send_key(std::vector<std::string> keys, std::stop_token stop) override {
+        return qemu::send_key(core_, std::move(keys), stop);
+    }
+    Task<Screenshot> screenshot(std::uint32_t screen, std::stop_token stop) override {
+        return qemu::screenshot(core_, screen, stop);
+    }
+    Task<Fd> open_console(std::string name, bool force, std::stop_token) override {
+        return qemu::open_console(core_, std::move(name), force);
+    }
+    Task<Fd> open_display(std::string type, std::stop_token stop) override {
+        return qemu::open_display(core_, std::move(type), stop);
+    }
+
+private:
+    CorePtr core_;
+};
+
+}  // namespace
+
+std::unique_ptr<Guest> make_guest(std::shared_ptr<GuestCore> core) {
+    return std::make_unique<QemuGuest>(std::move(core));
+}
+
+}  // namespace virtbus::qemu

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "qemu/starter.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "qemu/command_line.hpp"
+#include "qemu/json.hpp"
+#include "qemu/live_config.hpp"
+
+namespace virtbus::qemu {
+
+using nlohmann::json;
+
+namespace {
+
+constexpr Duration undo_time{5000};
+
+std::string guest_folder(const Ports& ports, std::uint32_t id, const std::string& uuid) {
+    return fmt::format("{}/qemu/{}-{}", ports.folders.runtime, id, uuid);
+}
+
+/// The log is named for people; a name that is no file name is replaced by the UUID.
+std::string log_path(const Ports& ports, const DomainConfig& config) {
+    const bool plain = !config.name.empty() && config.name.size() <= 200 && config.name.front() != '.' &&
+                       std::ranges::all_of(config.name, [](char c) { return c > ' ' && c != '/' && c != '\x7f'; });
+    return fmt::format("{}/qemu/{}.log", ports.folders.logs, plain ? config.name : config.uuid);
+}
+
+std::uint64_t file_size(int fd) {
+    struct stat info{};
+    return ::fstat(fd, &info) == 0 ? static_cast<std::uint64_t>(info.st_size) : 0;
+}
+
+std::uint64_t locked_memory(const DomainConfig& config) {
+    const bool assigned = !config.devices.hostdevs.empty();
+    if (!assigned && !(config.memory_backing && config.memory_backing->locked)) return 0;
+    // What QEMU needs besides the guest's memory is not known before; libvirt's gigabyte has proved enough.
+    return config.memory.value_or(0) + (1ULL << 30);
+}
+
+std::string slice_of(const DomainConfig& config) {
+    if (!config.resource || config.resource->partition.size() < 2) return {};
+    auto name = config.resource->partition.substr(1);
+    std::ranges::replace(name, '/', '-');
+    return name + ".slice";
+}
+
+/// The one place where the guest's process may make files; the monitor's socket is out of its reach.
+std::string guest_sockets(const GuestRecord& record) {
+    return record.folder + "/guest";
+}
+
+UnitRequest unit_request(const DomainConfig& config, const GuestRecord& record, std::uint32_t id, CommandLine& line,
+                         int output) {
+    UnitRequest request;
+    request.driver = "qemu";
+    request.id = id;
+    request.name = config.name;
+    request.uuid = config.uuid;
+    request.description = fmt::format("Virtual machine {}", config.name);
+    request.argv = std::move(line.argv);
+    request.environment = std::move(line.environment);
+    request.fds = line.fds;
+    request.output = output;
+    request.network = line.needs_network;
+    request.devices = std::move(line.devices);
+    request.writable = {guest_sockets(record)};
+    request.slice = slice_of(config);
+    request.memory_locked = locked_memory(config);
+    return request;
+}
+
+/// What is said and asked while the CPUs still wait, in one go.
+struct Batch {
+    std::vector<Monitor::Answer> settings;
+    std::optional<Monitor::Answer> chardevs, vnc, spice, resumed;
+};
+
+std::string_view password_protocol(GraphicsType type) {
+    return type == GraphicsType::vnc ? "vnc" : type == GraphicsType::spice ? "spice" : "";
+}
+
+void send_passwords(GuestCore& core, Batch& batch) {
+    for (auto& graphics : core.config.devices.graphics) {
+        const auto protocol = password_protocol(graphics.type);
+        if (protocol.empty() || graphics.password.empty()) continue;
+        json password{{"protocol", protocol}, {"password", graphics.password}};
+        if (!graphics.connected.empty()) password["connected"] = graphics.connected;
+        batch.settings.push_back(core.monitor->send("set_password", password));
+        // libvirt writes UTC; QEMU takes seconds since the epoch or "never".
+        tm time{};
+        if (::strptime(graphics.password_valid_to.c_str(), "%Y-%m-%dT%H:%M:%S", &time))
+            batch.settings.push_back(core.monitor->send(
+                "expire_password", json{{"protocol", protocol}, {"time", fmt::format("{}", ::timegm(&time))}}));
+    }
+}
+
+Batch send_batch(GuestCore& core, bool paused) {
+    Batch batch;
+    auto& monitor = *core.monitor;
+    const auto& config = core.config;
+    batch.settings.push_back(monitor.send("set-action", core.life.policy().actions(core.watchdog_action())));
+    const bool has_balloon = config.devices.memballoon && config.devices.memballoon->model != "none";
+    if (has_balloon && config.current_memory && config.memory && *config.current_memory < *config.memory)
+        batch.settings.push_back(monitor.send("balloon", json{{"value", *config.current_memory}}));
+    if (has_balloon && config.devices.memballoon->stats_period)
+        batch.settings.push_back(
+            monitor.send("qom-set", json{{"path", "/machine/peripheral/" + config.devices.memballoon->info.alias},
+                                         {"property", "guest-stats-polling-interval"},
+                                         {"value", *config.devices.memballoon->stats_period}}));
+    send_passwords(core, batch);
+    if (has_terminals(config)) batch.chardevs = monitor.send("query-chardev");
+    const auto has = [&](GraphicsType type) {
+        return std::ranges::find(config.devices.graphics, type, &Graphics::type) != config.devices.graphics.end();
+    };
+    if (has(GraphicsType::vnc)) batch.vnc = monitor.send("query-vnc");
+    if (has(GraphicsType::spice)) batch.spice = monitor.send("query-spice");
+    if (!paused) batch.resumed = monitor.send("cont");
+    return batch;
+}
+
+Task<> await_batch(std::shared_ptr<GuestCore> core, Batch batch, Deadline deadline, std::stop_token stop) {
+    for (const auto& setting : batch.settings) co_await setting.get(deadline, stop);
+    if (batch.chardevs) fill_terminals(core->config, co_await batch.chardevs->get(deadline, stop));
+    if (batch.vnc) fill_vnc_port(core->config, co_await batch.vnc->get(deadline, stop));
+    if (batch.spice) fill_spice_ports(core->config, co_await batch.spice->get(deadline, stop));
+    if (batch.resumed) co_await batch.resumed->get(deadline, stop);
+}
+
+/// From the opened resources to a guest that runs. What has been made is in `core` for the undo.
+Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilities> capabilities,
+              StartRequest& request) {
+    auto& ports = core->ports;
+    auto& record = core->record;
+    ports.files.make_folder(ports.folders.runtime + "/qemu", 0711);
+    ports.files.make_folder(record.folder, 0711);
+    ports.files.make_folder(guest_sockets(record), 0700);
+    ports.files.make_folder(ports.folders.logs + "/qemu", 0750);
+    auto listening = listen_at(record.monitor);
+    OpenOptions options;
+    options.reset_nvram = request.reset_nvram;
+    options.nvram_folder = ports.folders.state + "/nvram";
+    options.runtime_folder = guest_sockets(record);
+    auto opened = co_await open_resources(core->config, request.resources, ports.workers, std::move(options));
+    fill_opened(core->config, opened);
+    const auto log = co_await request.resources.open_log(record.log);
+    record.log_start = file_size(log.get());
+    auto line = command_line(core->config, *capabilities, opened, MonitorSocket{listening.get(), {}});
+    // The questions wait in the socket for QEMU to come up and read them.
+    core->connect();
+    auto batch = send_batch(*core, request.paused);
+    core->take_unit(co_await ports.units.start(unit_request(core->config, record, request.id, line, log.get()),
+                                               request.deadline, request.stop));
+    // Once QEMU alone has these its end closes them.
+    line.owned.clear();
+    listening = Fd{};
+    co_await await_batch(core, std::move(batch), request.deadline, request.stop);
+}
+
+Task<> remove_folder(Ports& ports, std::string folder) {
+    co_await ports.workers.run(
+        "removing the sockets",
+        [folder] {
+            std::error_code ignored;
+            std::filesystem::remove_all(folder, ignored);
+        },
+        in(undo_time));
+}
+
+/// Ends what a failed start has left; tells what QEMU said if it ended by itself.
+Task<std::string> undo(std::shared_ptr<GuestCore> core) {
+    auto& ports = core->ports;
+    std::string words;
+    try {
+        if (core->unit.pid != 0) {
+            // A closed monitor comes shortly before the end of its process.
+            const bool ended =
+                core->is_gone() || (!core->monitor->is_open() && co_await core->wait_gone(in(Duration{500})));
+            if (ended)
+                words = co_await ports.workers.run(
+                    "reading the log",
+                    [log = core->record.log, start = core->record.log_start] {
+                        return GuestCore::last_words(log, start);
+                    },
+                    in(undo_time));
+            core->kill(false);
+            co_await core->wait_gone(in(undo_time));
+            co_await ports.units.exit_status(core->record.unit, core->record.pid, in(undo_time));
+        }
+        co_await remove_folder(ports, core->record.folder);
+    } catch (const Error& error) {
+        ports.log.warning(fmt::format("undoing the start of {}: {}", core->who(), error.what()));
+    }
+    core->detach();
+    co_return words;
+}
+
+Task<GuestEnd> past_end(Ports& ports, const GuestRecord& record) {
+    GuestEnd end;
+    ExitStatus status;
+    try {
+        status = co_await ports.units.exit_status(record.unit, record.pid, in(Duration{5000}));
+    } catch (const Error&) {
+        status.known = false;
+    }
+    end.reason = status.known && status.code == 0 && status.signal == 0 ? "shutdown" : "crashed";
+    if (end.reason == "crashed") {
+        end.last_words = co_await ports.workers.run(
+            "reading the log",
+            [log = record.log, start = record.log_start] { return GuestCore::last_words(log, start); },
+            in(Duration{2000}));
+    }
+    co_await remove_folder(ports, record.folder);
+    co_return end;
+}
+
+}  // namespace
+
+Fd listen_at(const std::string& path) {
+    const auto fail = [&](const char* step) {
+        return Error{Code::internal, fmt::format("socket {}: {}: {}", path, step, std::strerror(errno))};
+    };
+    Fd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    if (!fd) throw fail("socket");
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    // A path too long for the address is reached through its folder.
+    Fd folder;
+    auto name = path;
+    if (name.size() >= sizeof address.sun_path) {
+        folder = Fd{::open(std::filesystem::path{path}.parent_path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)};
+        name = fmt::format("/proc/self/fd/{}/{}", folder.get(), std::filesystem::path{path}.filename().string());
+    }
+    name.copy(address.sun_path, sizeof address.sun_path - 1);
+    ::unlink(path.c_str());
+    ::fchmod(fd.get(), 0600);  // takes effect at bind
+    if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) throw fail("bind");
+    if (::listen(fd.get(), 4) != 0) throw fail("listen");
+    return fd;
+}
+
+Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const GuestTimes& times,
+                                             std::shared_ptr<const Capabilities> capabilities, StartRequest request) {
+    GuestRecord record;
+    record.folder = guest_folder(ports, request.id, request.config.uuid);
+    record.monitor = record.folder + "/monitor.sock";
+    record.log = log_path(ports, request.config);
+    auto config = std::move(request.config);
+    config.id = request.id;
+    assign_aliases(config);
+    auto core = std::make_shared<GuestCore>(ports, scope, times, request.events, std::move(config), std::move(record));
+    if (request.paused)
+        core->life.set(State::paused, "starting-up");
+    else
+        core->life.set(State::running, "booted");
+    std::exception_ptr failure;
+    try {
+        co_await launch(core, std::move(capabilities), request);
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    if (failure) {
+        const auto words = co_await undo(core);
+        if (!words.empty())
+            throw Error{Code::hypervisor_failed,
+                        fmt::format("QEMU of {} ended while starting: {}", core->who(), words)};
+        std::rethrow_exception(failure);
+    }
+    core->apply({});
+    core->publish();
+    co_return core;
+}
+
+Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const GuestTimes& times, DomainConfig config,
+                                             GuestRecord record, GuestEvents& events, GuestEnd& end) {
+    auto unit = ports.units.adopt(record.pid, record.start_time, record.unit);
+    if (!unit) {
+        end = co_await past_end(ports, record);
+        co_return nullptr;
+    }
+    auto core = std::make_shared<GuestCore>(ports, scope, times, events, std::move(config), std::move(record));
+    core->life.set(core->record.state, core->record.reason);
+    core->life.expect_reboot(core->record.rebooting);
+    core->take_unit(std::move(*unit));
+    Lifecycle::Step step;
+    std::optional<Error> silent;
+    try {
+        core->connect();
+        const auto status = co_await core->monitor->execute("query-status", in(times.adoption));
+        step = core->life.on_status(text(status, "status"));
+    } catch (const Error& error) {
+        silent = error;
+    }
+    step.changed = true;  // its owner has not heard of a state from us
+    core->publish();
+    core->apply(step);
+    if (silent) core->lost(*silent);
+    co_return core;
+}
+
+}  // namespace virtbus::qemu

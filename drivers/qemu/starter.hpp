@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Brings a QEMU up: its folder and monitor socket, its command line, its process, and the one batch of questions and
+// settings that ends with the CPUs running. Also takes up one that runs already.
+#pragma once
+
+#include <memory>
+
+#include "qemu/capabilities.hpp"
+#include "qemu/guest.hpp"
+
+namespace virtbus::qemu {
+
+/// On failure nothing is left behind; a QEMU that ended by itself has its last words in the error.
+Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const GuestTimes& times,
+                                             std::shared_ptr<const Capabilities> capabilities, StartRequest request);
+
+/// nullptr when it is gone: then `end` says how.
+Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const GuestTimes& times, DomainConfig config,
+                                             GuestRecord record, GuestEvents& events, GuestEnd& end);
+
+/// A listening socket that only we may connect to.
+Fd listen_at(const std::string& path);
+
+}  // namespace virtbus::qemu

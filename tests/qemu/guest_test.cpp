@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Real QEMU processes without a guest system in them.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/socket.h>
+
+#include <chrono>
+
+#include "tests/qemu/qemu_bed.hpp"
+
+namespace virtbus {
+namespace {
+
+using test::Notes;
+using test::QemuBed;
+
+TEST(BareGuest, StartsAndIsDestroyed) {
+    QemuBed bed;
+    Notes notes;
+    const auto guest = bed.start(QemuBed::bare(), notes);
+    EXPECT_GT(guest->pid(), 1U);
+    EXPECT_EQ(guest->config().id, 1U);
+    EXPECT_TRUE(notes.list.empty());
+    const auto folder = bed.host.ports.folders.runtime + "/qemu/1-" + guest->config().uuid;
+    EXPECT_TRUE(std::filesystem::exists(folder + "/monitor.sock"));
+    bed.stop(*guest, notes);
+    EXPECT_EQ(notes.list, (std::vector<std::string>{"ended shutoff destroyed"}));
+    bed.run_until([&] { return !std::filesystem::exists(folder); });
+}
+
+TEST(BareGuest, SuspendsResumesAndResets) {
+    QemuBed bed;
+    Notes notes;
+    const auto guest = bed.start(QemuBed::bare(), notes);
+    bed.run(guest->suspend({}));
+    EXPECT_TRUE(notes.has("state paused user"));
+    bed.run(guest->resume({}));
+    EXPECT_TRUE(notes.has("state running unpaused"));
+    bed.run(guest->reset({}));
+    bed.run_until([&] { return notes.has("rebooted"); });
+    bed.run(guest->inject_nmi({}));
+    bed.stop(*guest, notes);
+}
+
+TEST(BareGuest, StartsPaused) {
+    QemuBed bed;
+    Notes notes;
+    const auto guest = bed.start(QemuBed::bare(), notes, true);
+    EXPECT_EQ(std::get<std::uint32_t>(bed.run(guest->stats({"state"}, {}))["state.reason"]), 11U);
+    bed.run(guest->resume({}));
+    EXPECT_EQ(notes.list.front(), "state running unpaused");
+    bed.stop(*guest, notes);
+}
+
+TEST(BareGuest, ItsDeathIsNoticed) {
+    QemuBed bed;
+    Notes notes;
+    const auto guest = bed.start(QemuBed::bare(), notes);
+    ::kill(static_cast<pid_t>(guest->pid()), SIGKILL);
+    bed.run_until([&] { return notes.ended(); });
+    EXPECT_EQ(notes.list.back(), "ended shutoff crashed");
+    EXPECT_THROW(bed.run(guest->suspend({})), Error);
+}
+
+TEST(BareGuest, SomebodyElsesTermIsAShutdown) {
+    QemuBed bed;
+    Notes notes;
+    const auto guest = bed.start(QemuBed::bare(), notes);
+    ::kill(static_cast<pid_t>(guest->pid()), SIGTERM);
+    bed.run_until([&] { return notes.ended(); });
+    EXPECT_TRUE(notes.has("state shutdown shutting-down"));
+    EXPECT_EQ(notes.list.back(), "ended shutoff shutdown");
+}
+
+TEST(BareGuest, AGracefulStopIsStillDestroyed) {
+    QemuBed bed;
+    Notes notes;
+    const auto guest = bed.start(QemuBed::bare(), notes);
+    guest->kill(true);
+    bed.run_until([&] { return notes.ended(); });
+    EXPECT_EQ(notes.list.back(), "ended shutoff destroyed");
+}
+
+TEST(BareGuest, ALineThatQemuRefusesIsInTheError) {
+    QemuBed bed;
+    Notes notes;
+    auto config = QemuBed::bare();
+    config.qemu_commandline.emplace();
+    config.qemu_commandline->args = {"-device", "no-such-device"};
+    try {
+        bed.start(config, notes);
+        FAIL();
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), Code::hypervisor_failed);
+        EXPECT_NE(std::string{error.what()}.find("no-such-device"), std::string::npos) << error.what();
+        EXPECT_NE(std::string{error.what()}.find("domain 'bare'"), std::string::npos) << error.what();
+    }
+    EXPECT_TRUE(notes.list.empty());
+    EXPECT_TRUE(std::filesystem::is_empty(bed.host.ports.folders.runtime + "/qemu"));
+}
+
+TEST(BareGuest, AStartCanBeCancelled) {
+    QemuBed bed;
+    Notes notes;
+    bed.host.run([](QemuBed& own) -> Task<> { co_await own.driver->domain_capabilities("", "x86_64", "", ""); }(bed));
+    bed.resources.stopping.request_stop();
+    try {
+        bed.start(QemuBed::bare(), notes);
+        FAIL();
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), Code::cancelled);
+    }
+    EXPECT_TRUE(std::filesystem::is_empty(bed.host.ports.folders.runtime + "/qemu"));
+}
+
+TEST(BareGuest, AStoppedProcessIsNotResponsiveAndCanBeKilled) {
+    QemuBed bed;
+    qemu::GuestTimes times;
+    times.patience = times.verb = times.sample = Duration{100};
+    bed.set_times(times);
+    Notes notes;
+    const auto guest = bed.start(QemuBed::bare(), notes);
+    const auto pid = static_cast<pid_t>(guest->pid());
+    ::kill(pid, SIGSTOP);
+    try {
+        bed.run(guest->suspend({}));
+        FAIL();
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), Code::timeout);
+    }
+    bed.run_until([&] { return notes.has("silent"); });
+    ::kill(pid, SIGCONT);
+    bed.run_until([&] { return notes.has("responsive"); });
+    ::kill(pid, SIGSTOP);
+    EXPECT_THROW(bed.run(guest->stats({"block"}, {})), Error);
+    bed.stop(*guest, notes);
+    EXPECT_EQ(notes.list.back(), "ended shutoff destroyed");
+}
+
+TEST(BareGuest, IsTakenUpByAnotherDriver) {
+    QemuBed bed;
+    Notes notes, later;
+    auto guest = bed.start(QemuBed::bare(), notes);
+    const auto pid = guest->pid();
+    const auto record = guest->driver_state();
+    const auto config = guest->config();
+    guest.reset();
+    bed.driver = std::make_unique<qemu::QemuDriver>(bed.host.ports);
+    GuestEnd end;
+    const auto adopted = bed.run(bed.driver->adopt(config, record, later, end));
+    ASSERT_TRUE(adopted);
+    EXPECT_EQ(adopted->pid(), pid);
+    bed.run_until([&] { return later.has("state running booted"); });
+    bed.run(adopted->suspend({}));
+    EXPECT_TRUE(later.has("state paused user"));
+    EXPECT_TRUE(notes.list.empty());
+    bed.stop(*adopted, later);
+    EXPECT_EQ(later.list.back(), "ended shutoff destroyed");
+}
+
+TEST(BareGuest, IsTakenUpWhileItHangs) {
+    QemuBed bed;
+    qemu::GuestTimes times;
+    times.adoption = Duration{50};
+    bed.set_times(times);
+    Notes notes, later;
+    auto guest = bed.start(QemuBed::bare(), notes);
+    const auto pid = static_cast<pid_t>(guest->pid());
+    const auto record = guest->driver_state();
+    const auto config = guest->config();
+    guest.reset();
+    ::kill(pid, SIGSTOP);
+    GuestEnd end;
+    const auto adopted = bed.run(bed.driver->adopt(config, record, later, end));
+    ASSERT_TRUE(adopted);
+    bed.run_until([&] { return later.has("silent"); });
+    ::kill(pid, SIGCONT);
+    bed.run_until([&] { return later.has("responsive"); });
+    bed.run(adopted->suspend({}));
+    bed.stop(*adopted, later);
+}
+
+TEST(BareGuest, OneThatIsGoneIsNotTakenUp) {
+    QemuBed bed;
+    Notes notes, later;
+    auto guest = bed.start(QemuBed::bare(), notes);
+    const auto record = guest->driver_state();
+    const auto config = guest->config();
+    bed.stop(*guest, notes);
+    guest.reset();
+    GuestEnd end;
+    EXPECT_FALSE(bed.run(bed.driver->adopt(config, record, later, end)));
+    EXPECT_EQ(end.reason, "crashed");
+    EXPECT_EQ(end.state, State::shutoff);
+    EXPECT_THROW(bed.run(bed.driver->adopt(config, "{\"version\":99}", later, end)), Error);
+    EXPECT_THROW(bed.run(bed.driver->adopt(config, "{\"vers", later, end)), Error);
+}
+
+TEST(BareGuest, IsPhotographed) {
+    QemuBed bed;
+    Notes notes;
+    auto config = QemuBed::bare();
+    config.devices.videos.emplace_back().model.type = "vga";
+    const auto guest = bed.start(config, notes);
+    const auto picture = bed.run(guest->screenshot(0, {}));
+    EXPECT_EQ(picture.png.substr(0, 8), "\x89PNG\r\n\x1a\n");
+    EXPECT_GT(picture.png.size(), 200U);
+    EXPECT_EQ(bed.run(guest->screenshot(0, {})).png.substr(1, 3), "PNG");
+    EXPECT_THROW(bed.run(guest->screenshot(1, {})), Error);
+    bed.stop(*guest, notes);
+}
+
+TEST(BareGuest, TakesKeys) {
+    QemuBed bed;
+    Notes notes;
+    const auto guest = bed.start(QemuBed::bare(), notes);
+    bed.run(guest->send_key({"KEY_LEFTCTRL", "KEY_LEFTALT", "KEY_DELETE"}, {}));
+    EXPECT_THROW(bed.run(guest->send_key({"KEY_NOTHING"}, {})), Error);
+    bed.stop(*guest, notes);
+}
+
+TEST(BareGuest, HandsOutItsDisplay) {
+    QemuBed bed;
+    Notes notes;
+    auto config = QemuBed::bare();
+    auto& graphics = config.devices.graphics.emplace_back();
+    graphics.type = GraphicsType::dbus;
+    graphics.p2p = true;
+    config.devices.videos.emplace_back().model.type = "vga";
+    const auto guest = bed.start(config, notes);
+    const auto socket = bed.run(guest->open_display("", {}));
+    // The D-Bus greeting of a client; QEMU is the server.
+    const std::string hello{"\0AUTH EXTERNAL 30\r\n", 19};
+    ASSERT_EQ(::send(socket.get(), hello.data(), hello.size(), MSG_NOSIGNAL), static_cast<ssize_t>(hello.size()));
+    std::string answer;
+    const auto watch = bed.host.loop.watch(socket.get(), readable, [&](unsigned) {
+        char buffer[256];
+        const auto got = ::recv(socket.get(), buffer, sizeof buffer, MSG_DONTWAIT);
+        if (got > 0) answer.append(buffer, static_cast<std::size_t>(got));
+    });
+    bed.run_until([&] { return answer.find('\n') != std::string::npos; });
+    EXPECT_TRUE(answer.starts_with("OK ") || answer.starts_with("REJECTED")) << answer;
+    try {
+        bed.run(guest->open_display("vnc", {}));
+        FAIL();
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), Code::no_such_device);
+        EXPECT_NE(std::string{error.what()}.find("dbus"), std::string::npos) << error.what();
+    }
+    bed.stop(*guest, notes);
+}
+
+TEST(BareGuest, OpensItsConsoleOnce) {
+    QemuBed bed;
+    Notes notes;
+    auto config = QemuBed::bare();
+    config.devices.serials.emplace_back();
+    const auto guest = bed.start(config, notes);
+    ASSERT_TRUE(guest->config().devices.serials.front().backend.source());
+    EXPECT_TRUE(guest->config().devices.serials.front().backend.source()->path.starts_with("/dev/pts/"));
+    auto first = bed.run(guest->open_console("", false, {}));
+    try {
+        bed.run(guest->open_console("serial0", false, {}));
+        FAIL();
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), Code::device_in_use);
+    }
+    const auto second = bed.run(guest->open_console("serial0", true, {}));
+    char c;
+    EXPECT_EQ(::recv(first.get(), &c, 1, 0), 0);
+    EXPECT_THROW(bed.run(guest->open_console("serial9", false, {})), Error);
+    bed.stop(*guest, notes);
+}
+
+TEST(BareGuest, CountsWhatItDoes) {
+    QemuBed bed;
+    Notes notes;
+    const auto guest = bed.start(QemuBed::bare(), notes);
+    auto stats = bed.run(guest->stats({}, {}));
+    EXPECT_EQ(std::get<std::uint32_t>(stats["state.state"]), 1U);
+    EXPECT_GT(std::get<std::uint64_t>(stats["cpu.time"]), 0U);
+    EXPECT_EQ(std::get<std::uint32_t>(stats["vcpu.current"]), 1U);
+    EXPECT_TRUE(stats.contains("vcpu.0.time"));
+    EXPECT_EQ(std::get<std::uint64_t>(stats["balloon.maximum"]), 64U << 10);
+    EXPECT_EQ(std::get<std::uint64_t>(stats["block.count"]), 0U);
+    EXPECT_EQ(bed.run(guest->stats({"cpu-total"}, {})).size(), 3U);
+    EXPECT_THROW(bed.run(guest->stats({"nothing"}, {})), Error);
+    bed.stop(*guest, notes);
+}
+
+}  // namespace
+}  // namespace virtbus

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Runs real guests through the driver and the real ports, with plain processes for units, and notes what they tell.
+#pragma once
+
+#include <fcntl.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "plain_units.hpp"
+#include "qemu/driver.hpp"
+#include "tests/drivers/host_bed.hpp"
+
+namespace virtbus::test {
+
+/// What a guest told its owner, as words: "state paused user", "ended shutoff destroyed" ...
+struct Notes final : GuestEvents {
+    std::vector<std::string> list;
+    GuestEnd end;
+    DomainConfig config;
+
+    bool has(const std::string& note) const { return std::find(list.begin(), list.end(), note) != list.end(); }
+    bool ended() const { return !end.reason.empty(); }
+
+    void state_changed(State state, std::string reason) override {
+        list.push_back("state " + std::string{word(state)} + " " + reason);
+    }
+    void ended(GuestEnd how) override {
+        list.push_back("ended " + std::string{word(how.state)} + " " + how.reason);
+        end = std::move(how);
+    }
+    void rebooted() override { list.emplace_back("rebooted"); }
+    void config_changed(DomainConfig changed) override { config = std::move(changed); }
+    void responsive_changed(bool responsive) override { list.emplace_back(responsive ? "responsive" : "silent"); }
+    void device_added(std::string alias) override { list.push_back("added " + alias); }
+    void device_removed(std::string alias) override { list.push_back("removed " + alias); }
+    void device_removal_failed(std::string alias) override { list.push_back("stays " + alias); }
+    void io_error(std::string alias, std::string action, std::string reason) override {
+        list.push_back("io-error " + alias + " " + action + " " + reason);
+    }
+    void watchdog_fired(std::string action) override { list.push_back("watchdog " + action); }
+    void agent_changed(bool connected) override { list.emplace_back(connected ? "agent" : "no agent"); }
+};
+
+/// Opens files with the test's own rights.
+struct PlainResources final : Resources {
+    std::stop_source stopping;
+
+    static Fd open_or_throw(const std::string& path, int flags) {
+        Fd fd{::open(path.c_str(), flags | O_CLOEXEC, 0600)};
+        if (!fd) throw Error{Code::invalid_state, path + ": " + std::strerror(errno)};
+        return fd;
+    }
+    Task<Fd> open_file(std::string path, Access access) override {
+        co_return open_or_throw(path, access == Access::read ? O_RDONLY : O_RDWR);
+    }
+    Task<Fd> create_file(std::string path) override { co_return open_or_throw(path, O_RDWR | O_CREAT | O_TRUNC); }
+    Task<Fd> open_log(std::string path) override {
+        std::filesystem::create_directories(std::filesystem::path{path}.parent_path());
+        co_return open_or_throw(path, O_WRONLY | O_CREAT | O_APPEND);
+    }
+    Task<Link> open_link(LinkRequest) override {
+        throw Error{Code::unsupported, "no links in this test"};
+        co_return Link{};
+    }
+    std::stop_token stop() const override { return stopping.get_token(); }
+};
+
+struct QemuBed {
+    HostBed host{[](Loop& loop) -> std::unique_ptr<Units> {
+        const char* launcher = std::getenv("VIRTBUS_LAUNCHER");
+        if (!launcher) throw std::runtime_error{"VIRTBUS_LAUNCHER must name virtbus-launch"};
+        return std::make_unique<systemd::PlainUnits>(loop, launcher, std::nullopt);
+    }};
+    PlainResources resources;
+    qemu::GuestTimes times;
+    std::unique_ptr<qemu::QemuDriver> driver = std::make_unique<qemu::QemuDriver>(host.ports, times);
+    std::uint32_t last_id = 0;
+
+    void set_times(const qemu::GuestTimes& changed) {
+        times = changed;
+        driver = std::make_unique<qemu::QemuDriver>(host.ports, times);
+    }
+    /// A machine with little in it.
+    static DomainConfig bare(std::string name = "bare") {
+        DomainConfig config;
+        config.type = "qemu";
+        config.name = std::move(name);
+        config.uuid = "11111111-2222-3333-4444-555555555555";
+        config.memory = config.current_memory = 64ULL << 20;
+        config.vcpu = 1;
+        config.os.arch = "x86_64";
+        config.os.machine = "q35";
+        return config;
+    }
+    std::unique_ptr<Guest> start(DomainConfig config, Notes& notes, bool paused = false) {
+        host.run(complete(*driver, config));
+        StartRequest request{.config = std::move(config),
+                             .id = ++last_id,
+                             .paused = paused,
+                             .reset_nvram = false,
+                             .resources = resources,
+                             .events = notes,
+                             .deadline = in(Duration{60000}),
+                             .stop = resources.stop()};
+        return host.run(driver->start(std::move(request)));
+    }
+    template <class T>
+    T run(Task<T> task) {
+        return host.run(std::move(task));
+    }
+    void run_until(const std::function<bool()>& condition) { host.run_until(condition); }
+    /// Ends what still runs and waits for it.
+    void stop(Guest& guest, Notes& notes) {
+        guest.kill(false);
+        run_until([&] { return notes.ended(); });
+    }
+
+private:
+    static Task<> complete(qemu::QemuDriver& driver, DomainConfig& config) {
+        co_await driver.complete(config, nullptr);
+    }
+};
+
+}  // namespace virtbus::test
