@@ -108,7 +108,8 @@ Task<> SystemAuthority::connect(Deadline deadline, std::stop_token stop) {
             finish<::PolkitAuthority>(data, [&](GError** error) { return polkit_authority_get_finish(result, error); });
         },
         new auto(reply.promise()));
-    authority_ = co_await reply.wait("The connection to polkit", deadline, stop);
+    const auto authority = co_await reply.wait("The connection to polkit", deadline, stop);
+    authority_ = static_cast<::PolkitAuthority*>(g_object_ref(authority.get()));
 }
 
 Task<Verdict> SystemAuthority::ask(Caller caller, std::string action, std::map<std::string, std::string> details,
@@ -122,7 +123,7 @@ Task<Verdict> SystemAuthority::ask(Caller caller, std::string action, std::map<s
     const Cancellable cancellable;
     Reply<std::shared_ptr<PolkitAuthorizationResult>> reply{loop_};
     polkit_authority_check_authorization(
-        authority_.get(), subject.get(), action.c_str(), words.get(), flags, cancellable.get(),
+        authority_, subject.get(), action.c_str(), words.get(), flags, cancellable.get(),
         [](GObject* authority, GAsyncResult* result, void* data) {
             finish<PolkitAuthorizationResult>(data, [&](GError** error) {
                 return polkit_authority_check_authorization_finish(POLKIT_AUTHORITY(authority), result, error);

@@ -37,7 +37,9 @@ private:
     Loop& loop_;
     Log& log_;
     PolkitOptions options_;
-    std::shared_ptr<::PolkitAuthority> authority_;  ///< empty until the first question
+    /// libpolkit's one object of the process; null until the first question. Never let go of: a finalized one is still
+    /// told of polkitd's coming and going.
+    ::PolkitAuthority* authority_ = nullptr;
 };
 
 /// For a bus that belongs to one user: that user (and root) may do all, nobody else anything.
