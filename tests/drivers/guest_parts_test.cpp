@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The parts of a running guest that need no process: its record, its live definition, counters, XML of capabilities.
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "qemu/console.hpp"
+#include "qemu/guest_record.hpp"
+#include "qemu/host_topology.hpp"
+#include "qemu/live_config.hpp"
+#include "qemu/proc.hpp"
+#include "qemu/xml_text.hpp"
+#include "virtbus/error.hpp"
+
+namespace virtbus::qemu {
+namespace {
+
+using nlohmann::json;
+
+TEST(GuestRecord, SurvivesItsText) {
+    GuestRecord record;
+    record.pid = 4711;
+    record.start_time = 1234567890123;
+    record.unit = "virtbus-qemu-1-\\x2e.service";
+    record.folder = "/run/virtbus/qemu/1-x";
+    record.monitor = record.folder + "/monitor.sock";
+    record.log = "/var/log/\"q\".log";
+    record.log_start = 99;
+    record.state = State::pmsuspended;
+    record.reason = "guest";
+    record.rebooting = true;
+    const auto read = GuestRecord::from_text(record.text());
+    EXPECT_EQ(read.text(), record.text());
+    EXPECT_EQ(read.pid, 4711U);
+    EXPECT_EQ(read.state, State::pmsuspended);
+    EXPECT_TRUE(read.rebooting);
+}
+
+TEST(GuestRecord, RefusesWhatItDoesNotKnow) {
+    for (const auto* text : {"", "{", "[]", "7", R"({"version":2})", R"({"version":"1"})"})
+        EXPECT_THROW(GuestRecord::from_text(text), Error) << text;
+}
+
+TEST(Proc, KnowsThisProcess) {
+    const auto pid = static_cast<std::uint32_t>(::getpid());
+    EXPECT_GT(process_start_time(pid), 0U);
+    EXPECT_EQ(process_start_time(0), 0U);
+    EXPECT_GT(read_resident(pid), 1U << 20);
+    EXPECT_TRUE(read_device_counters().contains("lo"));
+}
+
+DomainConfig with_terminals() {
+    DomainConfig config;
+    config.devices.serials.resize(2);
+    config.devices.serials[0].info.alias = "serial0";
+    config.devices.serials[1].info.alias = "serial1";
+    config.devices.serials[1].type = ChardevType::null;
+    config.devices.consoles.resize(2);
+    config.devices.consoles[0].info.alias = "serial0";
+    config.devices.consoles[1].info.alias = "console1";
+    config.devices.consoles[1].target.emplace().type = "virtio";
+    return config;
+}
+
+TEST(LiveConfig, LearnsTerminals) {
+    auto config = with_terminals();
+    EXPECT_TRUE(has_terminals(config));
+    fill_terminals(config, json::parse(R"([{"label":"charserial0","filename":"pty:/dev/pts/5"},{"label":7},
+        {"label":"charserial1","filename":"pty:/dev/pts/6"},{"label":"charconsole1","filename":"pty:/dev/pts/7"}])"));
+    EXPECT_EQ(config.devices.serials[0].backend.source()->path, "/dev/pts/5");
+    EXPECT_EQ(config.devices.serials[1].backend.source(), nullptr);
+    EXPECT_EQ(config.devices.consoles[0].backend.source()->path, "/dev/pts/5");
+    EXPECT_EQ(config.devices.consoles[0].tty, "/dev/pts/5");
+    EXPECT_EQ(config.devices.consoles[1].tty, "/dev/pts/7");
+}
+
+TEST(LiveConfig, LearnsPorts) {
+    DomainConfig config;
+    config.devices.graphics.resize(2);
+    config.devices.graphics[0].type = GraphicsType::vnc;
+    config.devices.graphics[1].type = GraphicsType::spice;
+    fill_vnc_port(config, json::parse(R"({"enabled":true,"service":"5903","family":"ipv4"})"));
+    fill_spice_ports(config, json::parse(R"({"enabled":true,"port":5930})"));
+    EXPECT_EQ(config.devices.graphics[0].port, 5903);
+    EXPECT_EQ(config.devices.graphics[1].port, 5930);
+    fill_vnc_port(config, json::parse(R"({"service":"/run/x","family":"unix"})"));
+    EXPECT_EQ(config.devices.graphics[0].port, 5903);
+}
+
+TEST(LiveConfig, ForgetsDevicesThatHaveGone) {
+    auto config = with_terminals();
+    remove_device(config, "serial1");
+    EXPECT_EQ(config.devices.serials.size(), 1U);
+    EXPECT_EQ(config.devices.consoles.size(), 2U);
+}
+
+TEST(LiveConfig, FindsTheAliasInAPath) {
+    EXPECT_EQ(alias_of_path("/machine/peripheral/virtio-disk0/virtio-backend", "x"), "virtio-disk0");
+    EXPECT_EQ(alias_of_path("/machine/peripheral/ide0", "x"), "ide0");
+    EXPECT_EQ(alias_of_path("ide0", "x"), "ide0");
+    EXPECT_EQ(alias_of_path("/machine/unattached/device[3]", "x"), "x");
+    EXPECT_EQ(alias_of_path("", "x"), "x");
+}
+
+TEST(HostTopology, ReadsKernelLists) {
+    EXPECT_EQ(parse_cpu_list("0-3,8\n"), (std::vector<unsigned>{0, 1, 2, 3, 8}));
+    EXPECT_EQ(parse_cpu_list("2"), (std::vector<unsigned>{2}));
+    EXPECT_TRUE(parse_cpu_list("").empty());
+    EXPECT_TRUE(parse_cpu_list("x").empty());
+    const auto topology = read_host_topology();
+    ASSERT_FALSE(topology.cells.empty());
+    EXPECT_FALSE(topology.cells[0].cpus.empty());
+    EXPECT_GT(topology.cells[0].memory, 0U);
+    EXPECT_FALSE(read_host_topology("/nothing").cells.empty());
+}
+
+TEST(XmlText, EscapesAndIndents) {
+    XmlText xml;
+    xml.element("a", {{"b", "<'&"}}, [&] {
+        xml.element("c");
+        xml.element("d", {}, "x<y");
+    });
+    EXPECT_EQ(xml.take(), "<a b='&lt;&apos;&amp;'>\n  <c/>\n  <d>x&lt;y</d>\n</a>\n");
+}
+
+}  // namespace
+}  // namespace virtbus::qemu
