@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "qemu/command/writer.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace virtbus::qemu {
+
+std::string json_string(std::string_view text) {
+    std::string out{'"'};
+    for (const char c : text) {
+        if (c == '"' || c == '\\') {
+            out += '\\';
+            out += c;
+        } else if (static_cast<unsigned char>(c) < 0x20) {
+            out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+        } else {
+            out += c;
+        }
+    }
+    return out + '"';
+}
+
+Json& Json::put(std::string_view name, std::string value) {
+    const auto there = std::find_if(members_.begin(), members_.end(), [&](auto& member) { return member.first == name; });
+    if (there != members_.end())
+        there->second = std::move(value);
+    else
+        members_.emplace_back(name, std::move(value));
+    return *this;
+}
+
+Json& Json::set(std::string_view name, const std::vector<Json>& values) {
+    std::string list;
+    for (const auto& value : values) list += (list.empty() ? "" : ",") + value.text();
+    return put(name, "[" + list + "]");
+}
+
+Json& Json::set(std::string_view name, const std::vector<unsigned>& values) {
+    return put(name, fmt::format("[{}]", fmt::join(values, ",")));
+}
+
+Json& Json::remove(std::string_view name) {
+    std::erase_if(members_, [&](auto& member) { return member.first == name; });
+    return *this;
+}
+
+std::string Json::text() const {
+    std::string out{"{"};
+    for (const auto& [name, value] : members_) {
+        if (out.size() > 1) out += ',';
+        out += json_string(name) + ':' + value;
+    }
+    return out + '}';
+}
+
+KeyValues& KeyValues::add(std::string_view key, std::string_view value) {
+    if (!text_.empty()) text_ += ',';
+    text_ += key;
+    text_ += '=';
+    for (const char c : value) {
+        if (c == ',') text_ += ',';
+        text_ += c;
+    }
+    return *this;
+}
+
+}  // namespace virtbus::qemu

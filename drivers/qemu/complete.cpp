@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "qemu/complete.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "qemu/addresses.hpp"
+#include "qemu/chipset.hpp"
+#include "qemu/complete_devices.hpp"
+#include "virtbus/error.hpp"
+
+namespace virtbus::qemu {
+
+namespace {
+
+[[noreturn]] void refuse(const std::string& why) {
+    throw Error{Code::unsupported_configuration, why};
+}
+
+void default_to(std::string& value, std::string_view fallback) {
+    if (value.empty()) value = fallback;
+}
+
+void complete_machine(DomainConfig& config, const Capabilities& capabilities) {
+    default_to(config.os.type, "hvm");
+    if (config.os.type != "hvm")
+        refuse(fmt::format("<os><type> is '{}'; the driver qemu runs 'hvm' only", config.os.type));
+    default_to(config.os.arch, capabilities.arch);
+    if (config.os.arch != capabilities.arch)
+        refuse(fmt::format("the emulator '{}' is for the architecture {}, not {}", capabilities.binary,
+                           capabilities.arch, config.os.arch));
+    default_to(config.devices.emulator, capabilities.binary);
+    if (const Machine* machine = capabilities.find_machine(config.os.machine))
+        config.os.machine = machine->name;
+    else if (config.os.machine.empty())
+        refuse(fmt::format("the emulator '{}' has no default machine; name one in <os><type machine=>",
+                           capabilities.binary));
+    // A machine this emulator does not know stays in the definition: another host may have it.
+}
+
+void complete_boot(DomainConfig& config) {
+    const auto ordered = [](const auto& list) {
+        return std::any_of(list.begin(), list.end(), [](auto& device) { return device.info.boot_order.has_value(); });
+    };
+    const Devices& devices = config.devices;
+    const bool by_device = ordered(devices.disks) || ordered(devices.interfaces) || ordered(devices.hostdevs) ||
+                           ordered(devices.redirdevs);
+    if (by_device && !config.os.boot_devices.empty())
+        refuse("both <os><boot dev=> and <boot order=> of a device are given; only one of them may be");
+    if (!by_device && config.os.boot_devices.empty()) config.os.boot_devices = {"hd"};
+}
+
+void complete_general(DomainConfig& config) {
+    if (!config.memory && config.cpu && config.cpu->numa) {
+        std::uint64_t sum = 0;
+        for (const auto& cell : config.cpu->numa->cells) sum += cell.memory;
+        config.memory = sum;
+    }
+    if (!config.memory || *config.memory == 0)
+        throw Error{Code::invalid_xml, "<memory> is missing or zero; a machine needs memory"};
+    if (!config.current_memory) config.current_memory = config.memory;
+    if (!config.vcpu) config.vcpu = 1;
+    if (*config.vcpu == 0) throw Error{Code::invalid_xml, "<vcpu> is 0; a machine needs a CPU"};
+    default_to(config.vcpu_placement, "static");
+    if (!config.clock) config.clock.emplace();
+    default_to(config.clock->offset, "utc");
+    default_to(config.on_poweroff, "destroy");
+    default_to(config.on_reboot, "restart");
+    default_to(config.on_crash, "destroy");
+}
+
+/// The machine's own default, as libvirt writes it.
+void complete_cpu(DomainConfig& config, const Capabilities& capabilities) {
+    if (!config.cpu) config.cpu.emplace();
+    Cpu& cpu = *config.cpu;
+    if (cpu.mode.empty() && !cpu.model) {
+        const Machine* machine = capabilities.find_machine(config.os.machine);
+        std::string name = machine ? machine->default_cpu_type : "";
+        // A QOM type: "qemu64-x86_64-cpu", "cortex-a15-arm-cpu".
+        if (name.ends_with("-cpu")) name.resize(name.size() - 4);
+        if (const auto at = name.rfind('-'); at != name.npos) name.resize(at);
+        if (!name.empty()) {
+            cpu.mode = "custom";
+            default_to(cpu.match, "exact");
+            default_to(cpu.check, "none");
+            cpu.model.emplace();
+            cpu.model->name = name;
+            cpu.model->fallback = "forbid";
+        }
+    }
+    if (cpu.mode.empty() && cpu.model) cpu.mode = "custom";
+    if (cpu.mode == "custom" && cpu.model) {
+        default_to(cpu.match, "exact");
+        default_to(cpu.check, "partial");
+    }
+    if (cpu.mode == "host-passthrough" || cpu.mode == "maximum") {
+        default_to(cpu.check, "none");
+        if (!cpu.migratable) cpu.migratable = true;
+    }
+    if (cpu.mode == "host-model") default_to(cpu.check, "partial");
+    if (cpu == Cpu{}) config.cpu.reset();
+}
+
+void check_topology(const DomainConfig& config) {
+    if (config.vcpu_current && *config.vcpu_current > *config.vcpu)
+        refuse(fmt::format("<vcpu current='{}'> is more than the maximum of {}", *config.vcpu_current, *config.vcpu));
+    if (!config.cpu || !config.cpu->topology) return;
+    const auto& topology = *config.cpu->topology;
+    const std::uint64_t product = std::uint64_t{topology.sockets} * topology.dies.value_or(1) *
+                                  topology.clusters.value_or(1) * topology.cores * topology.threads;
+    if (product != *config.vcpu)
+        refuse(fmt::format("the CPU topology makes {} CPUs, but <vcpu> says {}", product, *config.vcpu));
+}
+
+void complete_nvram(DomainConfig& config, const Firmware* firmware, const Surroundings& surroundings) {
+    if (!config.os.loader || config.os.loader->type != "pflash" || config.os.loader->stateless.value_or(false)) return;
+    if (!config.os.loader->readonly.value_or(true)) return;  // variables and code are one file
+    const bool fresh = !config.os.nvram;
+    if (fresh) config.os.nvram.emplace();
+    Nvram& nvram = *config.os.nvram;
+    if (firmware) {
+        default_to(nvram.template_path, firmware->nvram_template);
+        if (!firmware->nvram_template.empty() && nvram.template_path == firmware->nvram_template)
+            default_to(nvram.template_format, firmware->template_format);
+    }
+    if (nvram.source || !nvram.path.empty()) {
+        default_to(nvram.format, nvram.path.ends_with(".qcow2") ? "qcow2" : "raw");
+        return;
+    }
+    // qcow2 so that an internal snapshot of a running guest can include the store.
+    default_to(nvram.format, "qcow2");
+    if (!surroundings.nvram_folder.empty() && !config.uuid.empty())
+        nvram.path = fmt::format("{}/{}_VARS.{}", surroundings.nvram_folder, config.uuid,
+                                 nvram.format == "qcow2" ? "qcow2" : "fd");
+}
+
+void complete_firmware(DomainConfig& config, const Surroundings& surroundings) {
+    Os& os = config.os;
+    const Firmware* firmware = nullptr;
+    if (!os.firmware.empty()) {
+        firmware = choose_firmware(surroundings.firmwares, os, config.features ? &*config.features : nullptr);
+        if (firmware && os.firmware == "efi") {
+            if (!os.loader) os.loader.emplace();
+            const bool flash = firmware->device == "flash";
+            default_to(os.loader->path, firmware->executable);
+            default_to(os.loader->type, flash ? "pflash" : "rom");
+            if (flash && firmware->executable_format != "raw")
+                default_to(os.loader->format, firmware->executable_format);
+            if (!os.loader->readonly && flash) os.loader->readonly = true;
+            if (!os.loader->secure) os.loader->secure = firmware->has("secure-boot");
+            if (firmware->mode == "stateless") os.loader->stateless = true;
+        }
+    } else if (os.loader) {
+        default_to(os.loader->type, "rom");
+        firmware = find_firmware(surroundings.firmwares, os.loader->path);
+    }
+    const bool wants_smm = firmware && firmware->has("requires-smm") && os.loader && os.loader->type == "pflash";
+    if (wants_smm && !(config.features && config.features->smm)) {
+        if (!config.features) config.features.emplace();
+        config.features->smm.emplace().state = true;
+    }
+    complete_nvram(config, firmware, surroundings);
+}
+
+}  // namespace
+
+void complete(DomainConfig& config, const DomainConfig* previous, const Capabilities& capabilities,
+              const Surroundings& surroundings) {
+    complete_machine(config, capabilities);
+    const Chipset& chipset = chipset_of(config);
+    complete_general(config);
+    complete_cpu(config, capabilities);
+    check_topology(config);
+    complete_devices(config, chipset, capabilities);
+    complete_boot(config);
+    complete_firmware(config, surroundings);
+    if (previous) follow_addresses(config, *previous);
+    assign_drive_addresses(config);
+    complete_controllers(config, chipset, capabilities);
+    if (previous) follow_addresses(config, *previous);
+    assign_addresses(config, chipset);
+    complete_pci_controllers(config, chipset);
+}
+
+}  // namespace virtbus::qemu

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "qemu/complete_devices.hpp"
+#include "qemu/device_list.hpp"
+#include "qemu/pci_devices.hpp"
+#include "qemu/usb_addresses.hpp"
+#include "virtbus/error.hpp"
+
+namespace virtbus::qemu {
+
+namespace {
+
+bool has(const DomainConfig& config, ControllerType type, unsigned index) {
+    const auto& all = config.devices.controllers;
+    return std::any_of(all.begin(), all.end(), [&](auto& c) { return c.type == type && c.index.value_or(0) == index; });
+}
+
+/// Added behind those of its kind with a lower index, else at the end.
+Controller& add(DomainConfig& config, ControllerType type, unsigned index, std::string_view model) {
+    Controller controller;
+    controller.type = type;
+    controller.index = index;
+    controller.model = model;
+    auto& all = config.devices.controllers;
+    auto at = all.end();
+    for (auto i = all.begin(); i != all.end(); ++i)
+        if (i->type == type && i->index.value_or(0) < index) at = i + 1;
+    return *all.insert(at, std::move(controller));
+}
+
+void ensure(DomainConfig& config, ControllerType type, unsigned index, std::string_view model) {
+    if (!has(config, type, index)) add(config, type, index, model);
+}
+
+/// Controllers without an index take the next free one of their type; the companions of a USB 2 set share one.
+void number(DomainConfig& config) {
+    for (auto& controller : config.devices.controllers) {
+        if (controller.index) continue;
+        unsigned index = 0;
+        const auto taken = [&](const Controller& other) {
+            return other.type == controller.type && other.index == std::optional<std::uint32_t>{index};
+        };
+        while (std::any_of(config.devices.controllers.begin(), config.devices.controllers.end(), taken)) ++index;
+        controller.index = index;
+    }
+}
+
+void check_numbers(const DomainConfig& config) {
+    std::set<std::tuple<ControllerType, unsigned, std::string>> seen;
+    for (const auto& controller : config.devices.controllers) {
+        const bool companion = controller.model.starts_with("ich9-");
+        if (!seen.emplace(controller.type, controller.index.value_or(0), companion ? controller.model : "").second)
+            throw Error{Code::unsupported_configuration,
+                        fmt::format("there are two {} controllers with the index {}", word(controller.type),
+                                    controller.index.value_or(0))};
+    }
+}
+
+std::string_view scsi_model(const Chipset& chipset, const Capabilities& capabilities) {
+    const bool lsi = chipset.scsi == "lsilogic";
+    if (lsi && !capabilities.has_device("lsi53c895a")) return "virtio-scsi";
+    return chipset.scsi.empty() ? "virtio-scsi" : chipset.scsi;
+}
+
+std::string_view usb_model(std::string_view wanted, const Capabilities& capabilities) {
+    if (wanted == "qemu-xhci" && !capabilities.has_device("qemu-xhci")) return "nec-xhci";
+    if (wanted == "piix3-uhci" && !capabilities.has_device("piix3-usb-uhci")) return "pci-ohci";
+    return wanted;
+}
+
+void add_for_devices(DomainConfig& config) {
+    struct Kind {
+        std::string_view bus;
+        ControllerType type;
+    };
+    constexpr Kind kinds[]{{"scsi", ControllerType::scsi},
+                           {"ide", ControllerType::ide},
+                           {"sata", ControllerType::sata},
+                           {"fdc", ControllerType::fdc}};
+    const Devices& devices = config.devices;
+    const auto up_to = [&](ControllerType type, unsigned last) {
+        if (last > 255)
+            throw Error{Code::unsupported_configuration, fmt::format("{} controller {} is too many", word(type), last)};
+        for (unsigned index = 0; index <= last; ++index) ensure(config, type, index, "");
+    };
+    for (const auto& kind : kinds)
+        for (std::size_t i = 0; i < devices.disks.size(); ++i)
+            if (const auto* at = devices.disks[i].info.address_as<DriveAddress>();
+                at && devices.disks[i].target.bus == kind.bus)
+                up_to(kind.type, at->controller);
+    for (std::size_t i = 0; i < devices.hostdevs.size(); ++i)
+        if (const auto* at = devices.hostdevs[i].info.address_as<DriveAddress>())
+            up_to(ControllerType::scsi, at->controller);
+    bool ports = false;
+    for (const auto& channel : devices.channels) ports |= channel.target && channel.target->type == "virtio";
+    for (const auto& console : devices.consoles) ports |= console.target && console.target->type == "virtio";
+    if (ports) ensure(config, ControllerType::virtio_serial, 0, "");
+    for (std::size_t i = 0; i < devices.smartcards.size(); ++i) {
+        const auto* at = devices.smartcards[i].info.address_as<CcidAddress>();
+        up_to(ControllerType::ccid, at ? at->controller : static_cast<unsigned>(i));
+    }
+}
+
+void choose_models(DomainConfig& config, const Chipset& chipset, const Capabilities& capabilities) {
+    for (auto& controller : config.devices.controllers) {
+        if (!controller.model.empty()) continue;
+        if (controller.type == ControllerType::usb && !chipset.usb_default.empty())
+            controller.model = usb_model(chipset.usb_default, capabilities);
+        if (controller.type == ControllerType::scsi) controller.model = scsi_model(chipset, capabilities);
+        if (controller.type == ControllerType::pci && controller.index.value_or(0) == 0)
+            controller.model = chipset.root;
+    }
+}
+
+void check_models(const DomainConfig& config, const Chipset& chipset) {
+    for (const auto& controller : config.devices.controllers) {
+        if (controller.type == ControllerType::pci && !is_pci_model(controller.model))
+            throw Error{Code::unsupported_configuration,
+                        fmt::format("{} needs a model, e.g. 'pcie-root-port'", name_of(controller))};
+        if (controller.type == ControllerType::pci && controller.index.value_or(0) == 0 && chipset.pci() &&
+            controller.model != chipset.root)
+            throw Error{
+                Code::unsupported_configuration,
+                fmt::format("PCI controller 0 of this machine is a {}, not a {}", chipset.root, controller.model)};
+        if (controller.type == ControllerType::ide && (!chipset.ide || controller.index.value_or(0) > 0))
+            throw Error{
+                Code::unsupported_configuration,
+                fmt::format("{}: this machine has {}", name_of(controller),
+                            chipset.ide ? "only the IDE controller 0" : "no IDE; use bus 'sata', 'scsi' or 'virtio'")};
+        if (controller.type == ControllerType::fdc && controller.index.value_or(0) > 0)
+            throw Error{Code::unsupported_configuration, "a machine has only one floppy controller"};
+    }
+}
+
+}  // namespace
+
+void complete_controllers(DomainConfig& config, const Chipset& chipset, const Capabilities& capabilities) {
+    number(config);
+    const bool says_usb = std::any_of(config.devices.controllers.begin(), config.devices.controllers.end(),
+                                      [](auto& c) { return c.type == ControllerType::usb; });
+    if (!says_usb && !chipset.usb.empty())
+        add(config, ControllerType::usb, 0, usb_model(chipset.usb, capabilities));
+    else if (!says_usb && has_usb_devices(config))
+        add(config, ControllerType::usb, 0, chipset.usb_default.empty() ? "qemu-xhci" : chipset.usb_default);
+    if (chipset.sata) ensure(config, ControllerType::sata, 0, "");
+    if (chipset.pci()) ensure(config, ControllerType::pci, 0, chipset.root);
+    add_for_devices(config);
+    choose_models(config, chipset, capabilities);
+    check_numbers(config);
+    check_models(config, chipset);
+}
+
+void complete_pci_controllers(DomainConfig& config, const Chipset& chipset) {
+    struct Name {
+        std::string_view model, device;
+    };
+    constexpr Name names[]{{"pci-bridge", "pci-bridge"},
+                           {"dmi-to-pci-bridge", "i82801b11-bridge"},
+                           {"pcie-to-pci-bridge", "pcie-pci-bridge"},
+                           {"pcie-root-port", "pcie-root-port"},
+                           {"pcie-switch-upstream-port", "x3130-upstream"},
+                           {"pcie-switch-downstream-port", "xio3130-downstream"},
+                           {"pci-expander-bus", "pxb"},
+                           {"pcie-expander-bus", "pxb-pcie"}};
+    std::set<unsigned> bus_numbers;
+    for (auto& controller : config.devices.controllers) {
+        if (controller.type != ControllerType::pci) continue;
+        const unsigned index = controller.index.value_or(0);
+        for (const auto& name : names)
+            if (controller.model == name.model && controller.model_name.empty()) controller.model_name = name.device;
+        const auto target = [&]() -> ControllerTarget& {
+            return controller.target ? *controller.target : controller.target.emplace();
+        };
+        if (controller.model == "pcie-root-port" || controller.model == "pcie-switch-downstream-port") {
+            const auto* at = controller.info.address_as<PciAddress>();
+            if (!target().chassis) target().chassis = index;
+            if (!target().port && at) target().port = (at->slot << 3) + at->function;
+        }
+        if (controller.model == "pci-bridge" && !target().chassis_nr) target().chassis_nr = index;
+        if (controller.model.ends_with("expander-bus") && !target().bus_nr)
+            target().bus_nr = 256 - 2 * static_cast<unsigned>(bus_numbers.size() + 1);
+        if (controller.model.ends_with("expander-bus")) bus_numbers.insert(*target().bus_nr);
+        if (chipset.kind == Chipset::Kind::pseries && controller.model == "pci-root") {
+            if (controller.model_name.empty()) controller.model_name = "spapr-pci-host-bridge";
+            if (!target().index) target().index = index;
+        }
+    }
+}
+
+}  // namespace virtbus::qemu
