@@ -29,19 +29,22 @@ struct CommandLine {
 
 /// One file the guest uses, and what opening it taught.
 struct OpenedFile {
-    Fd fd;  ///< not open in by-path form
+    Fd fd;      ///< not open in by-path form
+    Fd reader;  ///< the same file read-only, where QEMU may reopen it so
     std::string path;
     std::string format;        ///< of an image: "raw", "qcow2" ...
-    std::string backing_file;  ///< as the image names it; empty: none
+    std::string backing_file;  ///< where it lies; empty: none
     std::uint64_t size = 0;    ///< bytes, of an image what the guest sees
     bool read_only = false;
 };
 
 /// Everything a start has opened, by a stable key:
-///   "disk:vda", "disk:vda/1" (first backing image), "kernel", "initrd", "dtb", "acpi:<n>", "loader", "nvram",
-///   "chardev:<alias>" (file back end), "chardev:<alias>/log", "hostdev:<n>" ...; links by the interface's index.
+///   "disk:vda", "disk:vda/1" (first backing image), "kernel", "initrd", "dtb", "acpi:<n>", "fwcfg:<n>", "loader",
+///   "nvram", "chardev:<alias>" (file back end, or the listening socket of a unix one), "chardev:<alias>/log",
+///   "vhost:<n>" (of interface n), "rom:<alias>"; links by the interface's index.
 struct OpenedResources {
-    bool by_path = false;  ///< the stand-alone form: paths and interface names stand where descriptors would
+    bool by_path = false;   ///< the stand-alone form: paths and interface names stand where descriptors would
+    bool runnable = false;  ///< with by_path: back ends that need the outside become null or user ones
     std::map<std::string, OpenedFile, std::less<>> files;
     std::map<std::size_t, Link> links;
 };
@@ -59,13 +62,17 @@ void assign_aliases(DomainConfig& config);
 
 struct OpenOptions {
     bool reset_nvram = false;
-    std::string nvram_folder;  ///< for a definition that names no variable store
+    std::string nvram_folder;    ///< for a definition that names no variable store
+    std::string runtime_folder;  ///< of this run, for sockets; the guest's process may write there
 };
 
 /// Opens images with their backing chains, kernel, firmware, variable store, logs and links.
 /// `config` must outlive the task.
 Task<OpenedResources> open_resources(const DomainConfig& config, Resources& resources, Workers& workers,
                                      OpenOptions options);
+
+/// Writes what opening has shown into the live definition: names of taps, paths of sockets.
+void fill_opened(DomainConfig& config, const OpenedResources& opened);
 
 /// Pure. The process starts with its CPUs stopped (-S) and its QMP monitor on `monitor`; what happens at shutdown,
 /// reboot and panic is set over QMP (set-action). Moves descriptors out of `opened` into the result.

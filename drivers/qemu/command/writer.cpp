@@ -4,6 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
+
+#include "virtbus/error.hpp"
 
 namespace virtbus::qemu {
 
@@ -22,8 +25,28 @@ std::string json_string(std::string_view text) {
     return out + '"';
 }
 
+std::string doubled_commas(std::string_view text) {
+    std::string out;
+    for (const char c : text) {
+        if (c == ',') out += ',';
+        out += c;
+    }
+    return out;
+}
+
+const std::string& require_word(const std::string& name, const char* what) {
+    const auto allowed = [](unsigned char c) {
+        return std::isalnum(c) || c == '.' || c == '-' || c == '_' || c == '+';
+    };
+    if (name.empty() || !std::all_of(name.begin(), name.end(), allowed))
+        throw Error{Code::invalid_xml,
+                    fmt::format("'{}' is no {}; letters, digits and . - _ + are allowed", name, what)};
+    return name;
+}
+
 Json& Json::put(std::string_view name, std::string value) {
-    const auto there = std::find_if(members_.begin(), members_.end(), [&](auto& member) { return member.first == name; });
+    const auto there =
+        std::find_if(members_.begin(), members_.end(), [&](auto& member) { return member.first == name; });
     if (there != members_.end())
         there->second = std::move(value);
     else
@@ -59,10 +82,7 @@ KeyValues& KeyValues::add(std::string_view key, std::string_view value) {
     if (!text_.empty()) text_ += ',';
     text_ += key;
     text_ += '=';
-    for (const char c : value) {
-        if (c == ',') text_ += ',';
-        text_ += c;
-    }
+    text_ += doubled_commas(value);
     return *this;
 }
 

@@ -15,6 +15,9 @@
 namespace virtbus::qemu {
 
 std::string json_string(std::string_view text);
+std::string doubled_commas(std::string_view text);
+/// For names that become keys or QEMU's own words: letters, digits and ".-_+" only. InvalidXML, telling what it is.
+const std::string& require_word(const std::string& name, const char* what);
 
 /// A JSON object that keeps the order in which members were set.
 class Json {
@@ -47,6 +50,7 @@ public:
     Json& set_on_off(std::string_view name, const std::optional<bool>& value) {
         return value ? set(name, *value ? "on" : "off") : *this;
     }
+    Json& set_null(std::string_view name) { return put(name, "null"); }
     Json& remove(std::string_view name);
 
     std::string text() const;
@@ -56,10 +60,10 @@ private:
     std::vector<std::pair<std::string, std::string>> members_;  // values are JSON already
 };
 
-/// "first,key=value,...": commas in values are doubled. The first word is QEMU's own.
+/// "first,key=value,...": commas in values are doubled. Keys and the first word must be QEMU's own or required words.
 class KeyValues {
 public:
-    explicit KeyValues(std::string first = {}) : text_{std::move(first)} {}
+    explicit KeyValues(std::string_view first = {}) : text_{first} {}
 
     KeyValues& add(std::string_view key, std::string_view value);
     KeyValues& add(std::string_view key, const char* value) { return add(key, std::string_view{value}); }
@@ -77,7 +81,9 @@ public:
     KeyValues& add(std::string_view key, const std::optional<T>& value) {
         return value ? add(key, *value) : *this;
     }
-    KeyValues& add_text(std::string_view key, std::string_view value) { return value.empty() ? *this : add(key, value); }
+    KeyValues& add_text(std::string_view key, std::string_view value) {
+        return value.empty() ? *this : add(key, value);
+    }
     bool empty() const { return text_.empty(); }
     const std::string& text() const { return text_; }
 

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Name, machine, accelerator, CPU count, clock, power management and boot.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "qemu/command/families.hpp"
+#include "virtbus/error.hpp"
+
+namespace virtbus::qemu {
+
+namespace {
+
+void add_switch(KeyValues& machine, const char* name, const std::optional<Feature>& feature) {
+    if (feature) machine.add(name, feature->on());
+}
+
+bool has_nvdimm(const DomainConfig& config) {
+    return std::any_of(config.devices.memories.begin(), config.devices.memories.end(),
+                       [](auto& memory) { return memory.model == "nvdimm"; });
+}
+
+bool has_hmat(const DomainConfig& config) {
+    if (!config.cpu || !config.cpu->numa) return false;
+    const auto& numa = *config.cpu->numa;
+    return !numa.latencies.empty() || !numa.bandwidths.empty() ||
+           std::any_of(numa.cells.begin(), numa.cells.end(), [](auto& cell) { return !cell.caches.empty(); });
+}
+
+const Timer* find_timer(const DomainConfig& config, std::string_view name) {
+    if (!config.clock) return nullptr;
+    for (const auto& timer : config.clock->timers)
+        if (timer.name == name) return &timer;
+    return nullptr;
+}
+
+void add_x86(const Argv& line, KeyValues& machine) {
+    const DomainConfig& config = line.config;
+    if (config.features && config.features->smm && line.chipset.kind == Chipset::Kind::q35)
+        machine.add("smm", config.features->smm->on());
+    if (config.features) add_switch(machine, "vmport", config.features->vmport);
+    if (const Timer* hpet = find_timer(config, "hpet"); hpet && line.chipset.pci())
+        machine.add("hpet", hpet->present.value_or(true));
+    const bool no_ps2 = config.features && config.features->ps2 && !config.features->ps2->on();
+    if (no_ps2) machine.add("i8042", false);
+}
+
+void add_features(const Argv& line, KeyValues& machine) {
+    const DomainConfig& config = line.config;
+    const Features none;
+    const Features& features = config.features ? *config.features : none;
+    if (line.chipset.x86()) add_x86(line, machine);
+    if (line.chipset.kind == Chipset::Kind::virt && !features.gic_version.empty())
+        machine.add("gic-version", features.gic_version);
+    const bool knows_acpi = line.chipset.kind == Chipset::Kind::pc || line.chipset.kind == Chipset::Kind::q35 ||
+                            line.chipset.kind == Chipset::Kind::virt;
+    if (knows_acpi) machine.add("acpi", features.acpi && features.acpi->on());
+    if (!features.ioapic_driver.empty())
+        machine.add("kernel_irqchip", features.ioapic_driver == "kvm" ? "on" : "split");
+    if (line.chipset.kind == Chipset::Kind::pseries) {
+        if (features.hpt) machine.add_text("resize-hpt", features.hpt->resizing);
+        add_switch(machine, "cap-htm", features.htm);
+        add_switch(machine, "cap-nested-hv", features.nested_hv);
+        add_switch(machine, "cap-ccf-assist", features.ccf_assist);
+        for (const auto& [name, value] :
+             {std::pair{"cap-cfpc", features.cfpc}, {"cap-sbbc", features.sbbc}, {"cap-ibs", features.ibs}})
+            machine.add_text(name, value);
+    }
+    if (line.chipset.kind == Chipset::Kind::virt) add_switch(machine, "ras", features.ras);
+}
+
+void add_accelerator(Argv& line) {
+    const DomainConfig& config = line.config;
+    if (config.type == "kvm") {
+        KeyValues accel{"kvm"};
+        if (config.features && config.features->kvm && config.features->kvm->dirty_ring &&
+            config.features->kvm->dirty_ring->state.value_or(true))
+            accel.add("dirty-ring-size", config.features->kvm->dirty_ring->size);
+        line.arg("-accel", accel);
+        line.out.devices.emplace_back("/dev/kvm");
+        return;
+    }
+    KeyValues accel{"tcg"};
+    if (config.features && config.features->tcg && config.features->tcg->tb_cache)
+        accel.add("tb-size", *config.features->tcg->tb_cache >> 20);
+    line.arg("-accel", accel);
+}
+
+void add_timers(Argv& line) {
+    const Timer* pit = find_timer(line.config, "pit");
+    if (!pit || !line.chipset.x86()) return;
+    if (line.config.type == "kvm") {
+        if (pit->tickpolicy == "delay") line.arg("-global", "kvm-pit.lost_tick_policy=delay");
+        if (pit->tickpolicy == "discard") line.arg("-global", "kvm-pit.lost_tick_policy=discard");
+    }
+}
+
+}  // namespace
+
+void add_machine(Argv& line) {
+    const DomainConfig& config = line.config;
+    line.arg("-name", KeyValues{}.add("guest", config.name).add("debug-threads", true));
+    line.arg("-S");
+    add_firmware_images(line);
+    KeyValues machine{require_word(config.os.machine, "machine type")};
+    machine.add("usb", false).add("dump-guest-core", config.memory_dump_core.value_or(false));
+    add_features(line, machine);
+    if (has_nvdimm(config)) machine.add("nvdimm", true);
+    if (has_hmat(config)) machine.add("hmat", true);
+    if (config.memory_backing && config.memory_backing->nosharepages) machine.add("mem-merge", false);
+    if (config.launch_security) machine.add("confidential-guest-support", "lsec0");
+    for (const auto& [property, node] :
+         {std::pair{"pflash0", "libvirt-pflash0-format"}, {"pflash1", "libvirt-pflash1-format"}})
+        if ((property[6] == '0' ? line.find("loader") : line.find("nvram")) && config.os.loader->type == "pflash")
+            machine.add(property, node);
+    const std::string memory = main_memory_backend(line);
+    machine.add_text("memory-backend", memory);
+    line.arg("-machine", machine);
+    add_accelerator(line);
+}
+
+void add_smp(Argv& line) {
+    const DomainConfig& config = line.config;
+    const unsigned all = config.vcpu.value_or(1);
+    KeyValues smp{std::to_string(config.vcpu_current.value_or(all))};
+    if (config.vcpu_current && *config.vcpu_current != all) smp.add("maxcpus", all);
+    if (config.cpu && config.cpu->topology) {
+        const auto& topology = *config.cpu->topology;
+        smp.add("sockets", topology.sockets).add("dies", topology.dies).add("clusters", topology.clusters);
+        smp.add("cores", topology.cores).add("threads", topology.threads);
+    } else {
+        smp.add("sockets", all).add("cores", 1).add("threads", 1);
+    }
+    line.arg("-smp", smp);
+}
+
+void add_clock(Argv& line) {
+    const GuestClock& clock = *line.config.clock;
+    KeyValues rtc;
+    if (clock.offset == "localtime" || (clock.offset == "variable" && clock.basis == "localtime"))
+        rtc.add("base", "localtime");
+    else if (clock.offset == "absolute" && clock.start)
+        rtc.add("base", fmt::format("{}", *clock.start));
+    else
+        rtc.add("base", "utc");
+    if (clock.offset == "timezone") line.out.environment["TZ"] = clock.timezone;
+    if (const Timer* timer = find_timer(line.config, "rtc")) {
+        if (timer->track == "guest") rtc.add("clock", "vm");
+        if (timer->track == "wall") rtc.add("clock", "host");
+        if (timer->tickpolicy == "catchup") rtc.add("driftfix", "slew");
+        if (timer->tickpolicy == "delay") rtc.add("driftfix", "none");
+    }
+    line.arg("-rtc", rtc);
+    add_timers(line);
+}
+
+void add_power_and_boot(Argv& line) {
+    const DomainConfig& config = line.config;
+    line.arg("-no-shutdown");
+    const char* device = line.chipset.kind == Chipset::Kind::q35  ? "ICH9-LPC"
+                         : line.chipset.kind == Chipset::Kind::pc ? "PIIX4_PM"
+                                                                  : nullptr;
+    if (config.pm && device) {
+        const auto disable = [&](const char* what, const std::optional<bool>& enabled) {
+            if (enabled) line.arg("-global", fmt::format("{}.disable_{}={}", device, what, *enabled ? 0 : 1));
+        };
+        disable("s3", config.pm->suspend_to_mem);
+        disable("s4", config.pm->suspend_to_disk);
+    }
+    KeyValues boot;
+    if (config.os.bootmenu && config.os.bootmenu->enable) {
+        boot.add("menu", *config.os.bootmenu->enable);
+        if (*config.os.bootmenu->enable) boot.add("splash-time", config.os.bootmenu->timeout);
+    }
+    if (config.os.bios) boot.add("reboot-timeout", config.os.bios->reboot_timeout);
+    boot.add("strict", true);
+    line.arg("-boot", boot);
+    if (config.features && config.features->vmcoreinfo && config.features->vmcoreinfo->on())
+        line.device(Json{}.set("driver", "vmcoreinfo"), "");
+}
+
+}  // namespace virtbus::qemu

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "qemu/command_line.hpp"
+
+#include "qemu/command/families.hpp"
+#include "qemu/files_of.hpp"
+
+namespace virtbus::qemu {
+
+namespace {
+
+void add_monitor(Argv& line, const MonitorSocket& monitor) {
+    KeyValues chardev{"socket"};
+    chardev.add("id", "charmonitor");
+    if (monitor.fd >= 0)
+        chardev.add("fd", line.lend(monitor.fd));
+    else if (!monitor.path.empty())
+        chardev.add("path", monitor.path);
+    else
+        return;
+    line.arg("-chardev", chardev.add("server", true).add("wait", false));
+    line.arg("-mon", "chardev=charmonitor,id=monitor,mode=control");
+}
+
+void add_user_arguments(Argv& line) {
+    if (!line.config.qemu_commandline) return;
+    for (const auto& word : line.config.qemu_commandline->args) line.arg(word);
+    for (const auto& variable : line.config.qemu_commandline->envs)
+        line.out.environment[variable.name] = variable.value;
+}
+
+void add_all(Argv& line, const MonitorSocket& monitor) {
+    const DomainConfig& config = line.config;
+    line.arg(config.devices.emulator.empty() ? line.capabilities.binary : config.devices.emulator);
+    add_machine(line);
+    add_cpu(line);
+    add_direct_boot(line);
+    add_memory(line);
+    add_iothreads(line);
+    if (!config.uuid.empty()) line.arg("-uuid", config.uuid);
+    add_sysinfo(line);
+    line.arg("-no-user-config");
+    line.arg("-nodefaults");
+    add_monitor(line, monitor);
+    add_clock(line);
+    add_power_and_boot(line);
+    add_iommus(line);
+    add_controllers(line);
+    add_disks(line);
+    add_filesystems(line);
+    add_interfaces(line);
+    add_character_devices(line);
+    add_inputs(line);
+    add_audio(line);
+    add_graphics(line);
+    add_videos(line);
+    add_sounds(line);
+    add_hostdevs(line);
+    add_redirdevs(line);
+    add_memory_devices(line);
+    add_small_devices(line);
+    line.arg("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    add_user_arguments(line);
+    line.arg("-msg", "timestamp=on");
+}
+
+}  // namespace
+
+CommandLine command_line(const DomainConfig& config, const Capabilities& capabilities, OpenedResources& opened,
+                         const MonitorSocket& monitor) {
+    Argv line{config, capabilities, opened};
+    add_all(line, monitor);
+    return std::move(line.out);
+}
+
+std::vector<std::string> standalone_command(const DomainConfig& config, const Capabilities& capabilities,
+                                            bool runnable) {
+    DomainConfig named = config;
+    assign_aliases(named);
+    OpenedResources opened;
+    opened.by_path = true;
+    opened.runnable = runnable;
+    for (auto& file : files_of(named, "")) {
+        // A firmware image is replaced by an empty one of its size, all other files are left out.
+        const bool flash =
+            (file.key == "loader" || file.key == "nvram") && named.os.loader && named.os.loader->type == "pflash";
+        if (runnable && !flash) continue;
+        OpenedFile& entry = opened.files[file.key];
+        entry.path = std::move(file.path);
+        entry.format = std::move(file.format);
+        entry.read_only = file.access == Access::read;
+    }
+    return command_line(named, capabilities, opened, MonitorSocket{}).argv;
+}
+
+void fill_opened(DomainConfig& config, const OpenedResources& opened) {
+    for (const auto& [index, link] : opened.links) {
+        auto& target = config.devices.interfaces[index].target;
+        if (!target) target.emplace();
+        if (!link.ifname.empty()) target->dev = link.ifname;
+    }
+    for (auto& channel : config.devices.channels)
+        if (const auto file = opened.files.find("chardev:" + channel.info.alias); file != opened.files.end())
+            channel.backend.make_source().path = file->second.path;
+}
+
+}  // namespace virtbus::qemu

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "qemu/files_of.hpp"
+
+#include <fmt/format.h>
+
+namespace virtbus::qemu {
+
+namespace {
+
+using Use = NamedFile::Use;
+
+class Collector {
+public:
+    explicit Collector(const std::string& runtime_folder) : runtime_folder_{runtime_folder} {}
+
+    void add(NamedFile file) {
+        if (!file.path.empty()) out.push_back(std::move(file));
+    }
+
+    void add_os(const Os& os) {
+        const bool flash = os.loader && os.loader->type == "pflash";
+        if (os.loader) {
+            const bool writable = flash && !os.loader->readonly.value_or(true);
+            add({"loader", os.loader->path, flash ? Use::plain : Use::copy,
+                 writable ? Access::read_write : Access::read, os.loader->format.empty() ? "raw" : os.loader->format});
+        }
+        if (flash && os.nvram) {
+            const std::string& path =
+                os.nvram->source && !os.nvram->source->file.empty() ? os.nvram->source->file : os.nvram->path;
+            add({"nvram", path, Use::store, Access::read_write, os.nvram->format.empty() ? "raw" : os.nvram->format});
+        }
+        add({"kernel", os.kernel, Use::copy});
+        add({"initrd", os.initrd, Use::copy});
+        add({"dtb", os.dtb, Use::copy});
+        add({"shim", os.shim, Use::copy});
+        for (std::size_t i = 0; i < os.acpi_tables.size(); ++i)
+            add({fmt::format("acpi:{}", i), os.acpi_tables[i].path, Use::copy});
+    }
+
+    void add_disk(const Disk& disk) {
+        if (!disk.source || disk.type == StorageType::network || disk.type == StorageType::vhostuser) return;
+        const std::string& path = disk.type == StorageType::block ? disk.source->dev : disk.source->file;
+        NamedFile file{"disk:" + disk.target.dev, path, Use::image, disk.readonly ? Access::read : Access::read_write};
+        file.format = disk.driver && !disk.driver->type.empty() ? disk.driver->type : "raw";
+        file.optional = !disk.source->startup_policy.empty() && disk.source->startup_policy != "mandatory";
+        add(std::move(file));
+    }
+
+    template <class Device>
+    void add_chardev(const Device& device, ChardevType type, const ChardevBackend& backend, bool listens = true) {
+        const std::string key = "chardev:" + device.info.alias;
+        const ChardevSource none;
+        const auto& source = backend.source() ? *backend.source() : none;
+        if (type == ChardevType::file)
+            add({key, source.path, Use::output, Access::read_write, "", false, source.append.value_or(false)});
+        if (type == ChardevType::unix_socket && source.mode == "bind" && listens) {
+            std::string path = source.path;
+            if (path.empty() && !runtime_folder_.empty())
+                path = fmt::format("{}/{}.sock", runtime_folder_, device.info.alias);
+            add({key, path, Use::listener});
+        }
+        if (backend.log)
+            add({key + "/log", backend.log->file, Use::log, Access::read_write, "", false,
+                 backend.log->append.value_or(true)});
+    }
+
+    std::vector<NamedFile> out;
+
+private:
+    const std::string& runtime_folder_;
+};
+
+bool is_paired(const DomainConfig& config, const Console& console) {
+    const bool serial = !console.target || console.target->type == "serial" || console.target->type.empty();
+    return serial && !config.devices.serials.empty();
+}
+
+}  // namespace
+
+std::vector<NamedFile> files_of(const DomainConfig& config, const std::string& runtime_folder) {
+    Collector files{runtime_folder};
+    const Devices& devices = config.devices;
+    files.add_os(config.os);
+    std::size_t blob = 0;
+    for (const auto& info : config.sysinfos)
+        if (info.type == "fwcfg")
+            for (const auto& entry : info.entries) files.add({fmt::format("fwcfg:{}", blob++), entry.file, Use::copy});
+    for (const auto& disk : devices.disks) files.add_disk(disk);
+    for (const auto& serial : devices.serials) files.add_chardev(serial, serial.type, serial.backend);
+    for (const auto& parallel : devices.parallels) files.add_chardev(parallel, parallel.type, parallel.backend);
+    for (const auto& channel : devices.channels) files.add_chardev(channel, channel.type, channel.backend);
+    for (const auto& console : devices.consoles)
+        if (!is_paired(config, console)) files.add_chardev(console, console.type, console.backend);
+    for (const auto& redirdev : devices.redirdevs) files.add_chardev(redirdev, redirdev.type, redirdev.backend);
+    for (const auto& card : devices.smartcards)
+        if (card.type) files.add_chardev(card, *card.type, card.backend);
+    for (std::size_t i = 0; i < devices.interfaces.size(); ++i) {
+        const auto& interface = devices.interfaces[i];
+        const auto& info = interface.info;
+        if (info.rom && info.rom->enabled.value_or(true)) files.add({"rom:" + info.alias, info.rom->file, Use::copy});
+        if (!interface.driver || interface.driver->name != "vhost") continue;
+        for (unsigned queue = 0; queue < std::max(interface.driver->queues.value_or(1), 1u); ++queue)
+            files.add({fmt::format("vhost:{}{}", i, queue ? fmt::format("/{}", queue) : ""), "/dev/vhost-net",
+                       Use::plain, Access::read_write});
+    }
+    for (const auto& hostdev : devices.hostdevs)
+        if (hostdev.info.rom && hostdev.info.rom->enabled.value_or(true))
+            files.add({"rom:" + hostdev.info.alias, hostdev.info.rom->file, Use::copy});
+    return std::move(files.out);
+}
+
+}  // namespace virtbus::qemu

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The part of command_line.hpp that opens: images with their chains, copies for what QEMU would open by itself, the
+// variable store, outputs, sockets and links.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <set>
+
+#include "common/image_header.hpp"
+#include "qemu/command_line.hpp"
+#include "qemu/files_of.hpp"
+#include "qemu/nvram.hpp"
+#include "qemu/pci_devices.hpp"
+#include "virtbus/error.hpp"
+
+namespace virtbus::qemu {
+
+namespace {
+
+using common::ImageFormat;
+using common::ImageHeader;
+
+constexpr unsigned deepest_chain = 200;
+constexpr Duration patience{30000};
+constexpr std::uint64_t largest_template = 64 << 20;
+
+[[noreturn]] void refuse(const std::string& why) {
+    throw Error{Code::unsupported_configuration, why};
+}
+
+/// What opening needs; lives as long as open_resources.
+struct Opening {
+    const DomainConfig& config;
+    Resources& resources;
+    Workers& workers;
+    const OpenOptions& options;
+    OpenedResources opened;
+
+    template <class F>
+    auto work(std::string what, F function) {
+        return workers.run(std::move(what), std::move(function), in(patience), resources.stop());
+    }
+};
+
+Fd duplicate(const Fd& fd) {
+    Fd copy{::fcntl(fd.get(), F_DUPFD_CLOEXEC, 3)};
+    if (!copy) throw Error{Code::limits_exceeded, fmt::format("no descriptor is left: {}", std::strerror(errno))};
+    return copy;
+}
+
+// ---- images
+// ------------------------------------------------------------------------------------------------------------
+
+struct Seen {
+    ImageHeader header;
+    ImageFormat backing_format = ImageFormat::raw;
+    std::pair<dev_t, ino_t> identity;
+};
+
+Seen examine(const Fd& fd, const std::string& path, ImageFormat format) {
+    Seen seen;
+    seen.header = common::read_image_header(fd.get(), path, format);
+    struct stat status{};
+    if (::fstat(fd.get(), &status) == 0) seen.identity = {status.st_dev, status.st_ino};
+    return seen;
+}
+
+/// What one level says of the next: its path and format.
+struct NextLevel {
+    std::string path, format;
+};
+
+ImageFormat format_of(const std::string& word, const std::string& path) {
+    const auto format = common::find_image_format(word == "iso" ? "raw" : word);
+    if (!format) refuse(fmt::format("image '{}' is said to be of the format '{}', which is not known", path, word));
+    return *format;
+}
+
+void check_image(const ImageHeader& header, const std::string& path) {
+    if (header.encrypted)
+        throw Error{Code::unsupported,
+                    fmt::format("image '{}' is encrypted; encrypted images are not served yet", path)};
+    if (!header.data_file.empty())
+        throw Error{Code::unsupported,
+                    fmt::format("image '{}' keeps its data in '{}'; external data files are not served yet", path,
+                                header.data_file)};
+    if (!header.extents.empty())
+        throw Error{Code::unsupported,
+                    fmt::format("image '{}' is made of several files; only images of one file are served", path)};
+}
+
+/// The format of a backing file that its overlay does not tell: only raw may be guessed.
+Task<std::string> guess_format(Opening& opening, const OpenedFile& file, std::string overlay) {
+    const auto probed = co_await opening.work(
+        fmt::format("examining image '{}'", file.path),
+        [fd = duplicate(file.fd), path = file.path] { return common::probe_image_format(fd.get(), path); });
+    if (probed != ImageFormat::raw)
+        refuse(fmt::format(
+            "image '{0}' does not tell the format of its backing file '{1}', which looks like {2}; if that is so, say "
+            "'qemu-img rebase -u -F {2} -b {1} {0}'",
+            overlay, file.path, common::word(probed)));
+    co_return "raw";
+}
+
+/// The levels that the definition itself writes; nullopt when it is silent and the images are asked.
+std::optional<std::vector<NextLevel>> written_chain(const Disk& disk) {
+    if (disk.backing_store.empty()) return std::nullopt;
+    std::vector<NextLevel> chain;
+    for (const auto* level = &disk.backing_store.front(); level->type; level = &level->backing_store.front()) {
+        if ((*level->type != StorageType::file && *level->type != StorageType::block) || !level->source)
+            refuse(fmt::format("disk '{}': a <backingStore> must be of type 'file' or 'block' with a <source>",
+                               disk.target.dev));
+        chain.push_back({*level->type == StorageType::block ? level->source->dev : level->source->file,
+                         level->format ? level->format->type : "raw"});
+        // Cut short without <backingStore/>: the images are asked from here on.
+        if (level->backing_store.empty()) return std::nullopt;
+    }
+    return chain;
+}
+
+Task<Seen> examine_level(Opening& opening, OpenedFile& file) {
+    const ImageFormat format = format_of(file.format, file.path);
+    Seen seen = co_await opening.work(
+        fmt::format("reading the header of image '{}'", file.path),
+        [fd = duplicate(file.fd), path = file.path, format] { return examine(fd, path, format); });
+    check_image(seen.header, file.path);
+    file.size = seen.header.virtual_size;
+    co_return seen;
+}
+
+Task<> open_chain(Opening& opening, const Disk& disk, std::string key, OpenedFile top) {
+    std::set<std::pair<dev_t, ino_t>> identities;
+    const auto written = written_chain(disk);
+    OpenedFile file = std::move(top);
+    for (unsigned level = 0;; ++level) {
+        if (level > deepest_chain)
+            refuse(
+                fmt::format("disk '{}': its chain of backing files is deeper than {}", disk.target.dev, deepest_chain));
+        const Seen seen = co_await examine_level(opening, file);
+        if (!identities.insert(seen.identity).second)
+            refuse(fmt::format("disk '{}': its chain of backing files comes back to '{}'", disk.target.dev, file.path));
+        NextLevel next;
+        if (written && level < written->size()) {
+            next = (*written)[level];
+        } else if (!written && !seen.header.backing_file.empty()) {
+            const auto reference = common::resolve_backing(file.path, seen.header.backing_file);
+            next = {reference.path, seen.header.backing_format.empty() ? reference.format : seen.header.backing_format};
+        }
+        file.backing_file = next.path;
+        const std::string overlay = file.path;
+        opening.opened.files[level == 0 ? key : fmt::format("{}/{}", key, level)] = std::move(file);
+        if (next.path.empty()) co_return;
+        file = OpenedFile{};
+        file.path = next.path;
+        file.read_only = true;
+        file.fd = co_await opening.resources.open_file(next.path, Access::read);
+        file.format = next.format.empty() ? co_await guess_format(opening, file, overlay) : next.format;
+    }
+}
+
+Task<> open_image(Opening& opening, NamedFile named) {
+    const Disk* disk = nullptr;
+    for (const auto& each : opening.config.devices.disks)
+        if ("disk:" + each.target.dev == named.key) disk = &each;
+    OpenedFile file;
+    file.path = named.path;
+    file.format = named.format;
+    file.read_only = named.access == Access::read;
+    std::exception_ptr missing;
+    try {
+        file.fd = co_await opening.resources.open_file(named.path, named.access);
+        if (named.access == Access::read_write)
+            file.reader = co_await opening.resources.open_file(named.path, Access::read);
+    } catch (const Error& error) {
+        const bool gone = error.code() != Code::cancelled && error.code() != Code::timeout;
+        if (!named.optional || !gone) missing = std::current_exception();
+        file.fd = Fd{};
+    }
+    if (missing) std::rethrow_exception(missing);
+    if (file.fd && disk) co_await open_chain(opening, *disk, named.key, std::move(file));
+}
+
+// ---- copies, stores
+// ----------------------------------------------------------------------------------------------------
+
+/// A sealed copy in memory: nobody can change what was checked, and QEMU may open it by name again.
+Fd sealed_copy(const Fd& from, const std::string& path) {
+    struct stat status{};
+    if (::fstat(from.get(), &status) != 0 || !S_ISREG(status.st_mode))
+        refuse(fmt::format("'{}' is no regular file", path));
+    Fd copy{::memfd_create("virtbus", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+    off_t at = 0;
+    while (copy && at < status.st_size) {
+        const ssize_t done = ::sendfile(copy.get(), from.get(), &at, static_cast<std::size_t>(status.st_size - at));
+        if (done <= 0) break;
+    }
+    if (!copy || at != status.st_size ||
+        ::fcntl(copy.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0)
+        throw Error{Code::hypervisor_failed, fmt::format("copying '{}' into memory: {}", path, std::strerror(errno))};
+    return copy;
+}
+
+Task<Fd> open_copy(Opening& opening, std::string path) {
+    Fd source = co_await opening.resources.open_file(path, Access::read);
+    co_return co_await opening.work(fmt::format("copying '{}' into memory", path),
+                                    [fd = std::move(source), path] { return sealed_copy(fd, path); });
+}
+
+std::string read_template(const Fd& fd, const std::string& path) {
+    struct stat status{};
+    if (::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode))
+        refuse(fmt::format("template '{}' is no regular file", path));
+    if (static_cast<std::uint64_t>(status.st_size) > largest_template)
+        refuse(fmt::format("template '{}' is larger than 64 MiB", path));
+    std::string content(static_cast<std::size_t>(status.st_size), '\0');
+    std::size_t done = 0;
+    while (done < content.size()) {
+        const ssize_t got = ::pread(fd.get(), content.data() + done, content.size() - done, static_cast<off_t>(done));
+        if (got <= 0) throw Error{Code::hypervisor_failed, fmt::format("template '{}' cannot be read whole", path)};
+        done += static_cast<std::size_t>(got);
+    }
+    return content;
+}
+
+Task<> make_store(Opening& opening, std::string path, std::string format) {
+    const Os& os = opening.config.os;
+    if (!os.nvram || os.nvram->template_path.empty())
+        refuse(
+            fmt::format("the variable store '{}' has to be made, but no template is known for the loader '{}'; give "
+                        "<nvram template=>",
+                        path, os.loader ? os.loader->path : ""));
+    const std::string from = os.nvram->template_path;
+    const std::string from_format = os.nvram->template_format.empty() ? "raw" : os.nvram->template_format;
+    if (from_format != format && from_format != "raw")
+        refuse(fmt::format("the variable store '{}' is to be {}, but its template is {}", path, format, from_format));
+    Fd source = co_await opening.resources.open_file(from, Access::read);
+    const bool convert = format == "qcow2" && from_format == "raw";
+    co_await opening.work(fmt::format("making the variable store '{}'", path),
+                          [fd = std::move(source), from, path, convert] {
+                              std::string content = read_template(fd, from);
+                              write_store(path, convert ? qcow2_image(content) : content);
+                          });
+}
+
+Task<> open_store(Opening& opening, NamedFile named) {
+    const bool there = co_await opening.work(fmt::format("looking for '{}'", named.path),
+                                             [path = named.path] { return ::access(path.c_str(), F_OK) == 0; });
+    if (!there || opening.options.reset_nvram) co_await make_store(opening, named.path, named.format);
+    OpenedFile& file = opening.opened.files[named.key];
+    file.path = named.path;
+    file.format = named.format;
+    file.fd = co_await opening.resources.open_file(named.path, Access::read_write);
+    file.reader = co_await opening.resources.open_file(named.path, Access::read);
+}
+
+// ---- outputs, sockets
+// --------------------------------------------------------------------------------------------------
+
+/// QEMU looks in its sets for exactly the access it wants, and for outputs that is write-only.
+Fd write_only(Fd fd, const std::string& path) {
+    const int flags = ::fcntl(fd.get(), F_GETFL);
+    if ((flags & O_ACCMODE) == O_WRONLY) return fd;
+    Fd writer{::open(fmt::format("/proc/self/fd/{}", fd.get()).c_str(), O_WRONLY | O_CLOEXEC | (flags & O_APPEND))};
+    if (!writer)
+        throw Error{Code::hypervisor_failed, fmt::format("opening '{}' for writing: {}", path, std::strerror(errno))};
+    return writer;
+}
+
+Fd listen_at(const std::string& path) {
+    const auto fail = [&](const char* doing) {
+        throw Error{Code::hypervisor_failed, fmt::format("socket '{}': {}: {}", path, doing, std::strerror(errno))};
+    };
+    const std::filesystem::path whole{path};
+    const Fd folder{::open(whole.parent_path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)};
+    if (!folder) fail("its folder");
+    // Through the folder's descriptor, for the address holds 107 bytes only.
+    const std::string name = fmt::format("/proc/self/fd/{}/{}", folder.get(), whole.filename().string());
+    struct sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (name.size() >= sizeof address.sun_path)
+        refuse(fmt::format("socket '{}': its name is longer than {} bytes", path, sizeof address.sun_path - 24));
+    std::memcpy(address.sun_path, name.data(), name.size());
+    struct stat old{};
+    if (::lstat(name.c_str(), &old) == 0 && S_ISSOCK(old.st_mode)) ::unlink(name.c_str());
+    Fd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    if (!fd) fail("making it");
+    if (::bind(fd.get(), reinterpret_cast<const struct sockaddr*>(&address), sizeof address) != 0) fail("binding");
+    if (::listen(fd.get(), 1) != 0) fail("listening");
+    return fd;
+}
+
+Task<> open_named(Opening& opening, NamedFile named) {
+    using Use = NamedFile::Use;
+    if (named.use == Use::image) co_return co_await open_image(opening, std::move(named));
+    if (named.use == Use::store) co_return co_await open_store(opening, std::move(named));
+    OpenedFile file;
+    file.path = named.path;
+    file.format = named.format;
+    file.read_only = named.access == Access::read;
+    if (named.use == Use::copy) file.fd = co_await open_copy(opening, named.path);
+    if (named.use == Use::plain) file.fd = co_await opening.resources.open_file(named.path, named.access);
+    if (named.use == Use::log || named.use == Use::output) {
+        Fd fd = named.append ? co_await opening.resources.open_log(named.path)
+                             : co_await opening.resources.create_file(named.path);
+        file.fd = write_only(std::move(fd), named.path);
+    }
+    if (named.use == Use::listener)
+        file.fd = co_await opening.work(fmt::format("making socket '{}'", named.path),
+                                        [path = named.path] { return listen_at(path); });
+    opening.opened.files[named.key] = std::move(file);
+}
+
+bool needs_link(InterfaceType type) {
+    return type == InterfaceType::bridge || type == InterfaceType::network || type == InterfaceType::direct ||
+           type == InterfaceType::ethernet;
+}
+
+Task<> open_links(Opening& opening) {
+    const auto& interfaces = opening.config.devices.interfaces;
+    for (std::size_t i = 0; i < interfaces.size(); ++i) {
+        if (!needs_link(interfaces[i].type)) continue;
+        LinkRequest request;
+        request.domain_uuid = opening.config.uuid;
+        request.domain_name = opening.config.name;
+        request.interface = interfaces[i];
+        request.queues = interfaces[i].driver ? std::max(interfaces[i].driver->queues.value_or(1), 1u) : 1;
+        request.vnet_header = is_virtio_model(interfaces[i].model);
+        opening.opened.links[i] = co_await opening.resources.open_link(std::move(request));
+    }
+}
+
+}  // namespace
+
+Task<OpenedResources> open_resources(const DomainConfig& config, Resources& resources, Workers& workers,
+                                     OpenOptions options) {
+    Opening opening{config, resources, workers, options, {}};
+    for (auto& file : files_of(config, options.runtime_folder)) co_await open_named(opening, std::move(file));
+    co_await open_links(opening);
+    co_return std::move(opening.opened);
+}
+
+}  // namespace virtbus::qemu
