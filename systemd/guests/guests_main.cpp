@@ -54,7 +54,8 @@ public:
     void end(OnStop how) {
         switch (how) {
             case OnStop::save:
-                call("ManagedSave", {{"no-wait", sdbus::Variant{true}}}, [this] { end(OnStop::shutdown); });
+                // Its reply is waited for, as it tells of most failures.
+                call("ManagedSave", {}, [this] { end(OnStop::shutdown); });
                 return;
             case OnStop::shutdown:
                 // A paused guest cannot hear the button.
