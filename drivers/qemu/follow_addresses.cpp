@@ -57,11 +57,17 @@ private:
         const auto number = counts_[key]++;
         found.emplace(fmt::format("{} #{}", key, number), &info);
     }
+    static std::string text_of(const HostPciAddress& a) {
+        return fmt::format(" {} {} {} {}", a.domain, a.bus, a.slot, a.function);
+    }
+    static std::string text_of(const HostUsbAddress& a) {
+        return fmt::format(" {} {} {}", a.bus.value_or(0), a.device.value_or(0), a.port);
+    }
+    static std::string text_of(const HostScsiAddress& a) { return fmt::format(" {} {} {}", a.bus, a.target, a.unit); }
+    static std::string text_of(const HostMdevAddress& a) { return " " + a.uuid; }
     static std::string text_of(const Hostdev& hostdev) {
         std::string out{word(hostdev.type)};
-        if (const auto& a = hostdev.source.address)
-            out += fmt::format(" {} {} {} {} {} {}", a->domain.value_or(0), a->bus.value_or(0), a->slot.value_or(0),
-                               a->function.value_or(0), a->device.value_or(0), a->uuid);
+        if (const auto& address = hostdev.source.address) out += std::visit([](auto& a) { return text_of(a); }, *address);
         return out + fmt::format(" {} {}", hostdev.source.vendor_id.value_or(0), hostdev.source.product_id.value_or(0));
     }
     std::map<std::string, unsigned> counts_;

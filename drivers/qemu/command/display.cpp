@@ -55,7 +55,7 @@ void add_vnc(Argv& line, const Graphics& graphics) {
     if (chosen_by_qemu) vnc.add("to", 65535 - first_vnc_port);
     if (graphics.websocket && where != "none")
         vnc.add("websocket", *graphics.websocket < 0 ? "on" : std::to_string(*graphics.websocket));
-    if (!graphics.password.empty()) vnc.add("password", true);
+    if (graphics.password) vnc.add("password", true);
     vnc.add_text("share", graphics.share_policy);
     vnc.add("power-control", graphics.power_control);
     if (!line.runnable()) vnc.add_text("audiodev", audio_id(graphics, line));
@@ -80,7 +80,7 @@ void add_spice(Argv& line, const Graphics& graphics) {
         spice.add("addr", address_of(graphics));
         line.out.needs_network = true;
     }
-    spice.add("disable-ticketing", graphics.password.empty());
+    spice.add("disable-ticketing", !graphics.password.has_value());
     for (const auto& channel : graphics.channels)
         if (channel.mode == "secure" || channel.mode == "insecure")
             spice.add(channel.mode == "secure" ? "tls-channel" : "plaintext-channel", channel.name);

@@ -9,9 +9,16 @@ namespace virtbus::qemu {
 
 namespace {
 
-std::string host_address(const HostdevAddress& address) {
-    return fmt::format("{:04x}:{:02x}:{:02x}.{:x}", address.domain.value_or(0), address.bus.value_or(0),
-                       address.slot.value_or(0), address.function.value_or(0));
+/// The host's address of that kind; InvalidXML when there is none.
+template <class Kind>
+const Kind& get(const std::optional<HostAddress>& address, const char* what) {
+    const auto* found = address ? std::get_if<Kind>(&*address) : nullptr;
+    if (!found) throw Error{Code::invalid_xml, fmt::format("{} has no <address> of its kind in its <source>", what)};
+    return *found;
+}
+
+std::string text_of(const HostPciAddress& address) {
+    return fmt::format("{:04x}:{:02x}:{:02x}.{:x}", address.domain, address.bus, address.slot, address.function);
 }
 
 Json pci_device(Argv& line, const std::string& host, const DeviceInfo& info) {
@@ -25,11 +32,11 @@ Json usb_device(Argv& line, const Hostdev& hostdev) {
     Json device;
     device.set("driver", "usb-host");
     const auto& source = hostdev.source;
-    if (source.address && source.address->bus) {
-        device.set("hostdevice",
-                   fmt::format("/dev/bus/usb/{:03}/{:03}", *source.address->bus, source.address->device.value_or(0)));
-        line.out.devices.push_back(
-            fmt::format("/dev/bus/usb/{:03}/{:03}", *source.address->bus, source.address->device.value_or(0)));
+    const auto* address = source.address ? std::get_if<HostUsbAddress>(&*source.address) : nullptr;
+    if (address && address->bus) {
+        const auto node = fmt::format("/dev/bus/usb/{:03}/{:03}", *address->bus, address->device.value_or(0));
+        device.set("hostdevice", node);
+        line.out.devices.push_back(node);
     } else {
         device.set("vendorid", source.vendor_id).set("productid", source.product_id);
     }
@@ -43,7 +50,7 @@ Json usb_device(Argv& line, const Hostdev& hostdev) {
 
 Json mediated_device(Argv& line, const Hostdev& hostdev) {
     Json device;
-    const std::string uuid = hostdev.source.address ? hostdev.source.address->uuid : "";
+    const std::string& uuid = get<HostMdevAddress>(hostdev.source.address, "a mediated <hostdev>").uuid;
     device.set("driver", hostdev.model == "vfio-ccw"  ? "vfio-ccw"
                          : hostdev.model == "vfio-ap" ? "vfio-ap"
                                                       : "vfio-pci");
@@ -59,10 +66,8 @@ void add_hostdev(Argv& line, const Hostdev& hostdev) {
     if (line.runnable()) return;
     switch (hostdev.type) {
         case HostdevType::pci:
-            if (!hostdev.source.address)
-                throw Error{Code::invalid_xml, "a PCI <hostdev> has no <address> in its <source>"};
             line.out.devices.emplace_back("/dev/vfio/vfio");
-            return line.device(pci_device(line, host_address(*hostdev.source.address), hostdev.info),
+            return line.device(pci_device(line, text_of(get<HostPciAddress>(hostdev.source.address, "a PCI <hostdev>")), hostdev.info),
                                hostdev.info.alias);
         case HostdevType::usb:
             return line.device(usb_device(line, hostdev), hostdev.info.alias);
@@ -124,11 +129,8 @@ void add_hostdevs(Argv& line) {
     for (const auto& hostdev : line.config.devices.hostdevs) add_hostdev(line, hostdev);
     for (const auto& interface : line.config.devices.interfaces) {
         if (interface.type != InterfaceType::hostdev || line.runnable()) continue;
-        if (!interface.source || !interface.source->hostdev)
-            throw Error{Code::invalid_xml,
-                        fmt::format("interface '{}' of type 'hostdev' names no device", interface.mac)};
-        const auto& pci = interface.source->hostdev->pci;
-        const auto host = fmt::format("{:04x}:{:02x}:{:02x}.{:x}", pci.domain, pci.bus, pci.slot, pci.function);
+        const auto host = text_of(get<HostPciAddress>(interface.source ? interface.source->host_address : std::nullopt,
+                                                      "an <interface type='hostdev'>"));
         line.out.devices.emplace_back("/dev/vfio/vfio");
         line.device(pci_device(line, host, interface.info), interface.info.alias);
     }

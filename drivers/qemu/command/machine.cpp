@@ -50,8 +50,8 @@ void add_features(const Argv& line, KeyValues& machine) {
     const Features none;
     const Features& features = config.features ? *config.features : none;
     if (line.chipset.x86()) add_x86(line, machine);
-    if (line.chipset.kind == Chipset::Kind::virt && !features.gic_version.empty())
-        machine.add("gic-version", features.gic_version);
+    if (line.chipset.kind == Chipset::Kind::virt && features.gic)
+        machine.add_text("gic-version", features.gic->version);
     const bool knows_acpi = line.chipset.kind == Chipset::Kind::pc || line.chipset.kind == Chipset::Kind::q35 ||
                             line.chipset.kind == Chipset::Kind::virt;
     if (knows_acpi) machine.add("acpi", features.acpi && features.acpi->on());
