@@ -52,11 +52,7 @@ struct Face::Parts {
 Face::Face(Loop& loop, Log& log, PermissionCheck check, std::string version, bool system_mode)
     : parts_{std::make_unique<Parts>(loop, log, std::move(check), std::move(version), system_mode)} {}
 
-Face::~Face() {
-    // The calls under way first: they stand on everything else.
-    parts_->dispatcher.drop_all();
-    if (parts_->bus) parts_->signals.leave(*parts_->bus);
-}
+Face::~Face() { close(); }
 
 Audience& Face::audience() {
     return parts_->announcer;
@@ -97,6 +93,14 @@ bool Face::idle() const {
 void Face::retire() {
     parts_->peers.stop_listening();
     if (parts_->bus) parts_->bus->release_name();
+}
+
+void Face::close() {
+    // The calls under way first: they stand on everything else.
+    parts_->dispatcher.drop_all();
+    parts_->peers.close();
+    if (parts_->bus) parts_->signals.leave(*parts_->bus);
+    parts_->bus.reset();
 }
 
 }  // namespace virtbus::dbus

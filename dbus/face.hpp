@@ -44,6 +44,8 @@ public:
     bool idle() const;
     /// Gives the name back and takes no new peers; who is connected is still served.
     void retire();
+    /// Drops the calls that are under way and all connections, so that nothing reaches Jobs and Domains any more.
+    void close();
 
 private:
     struct Parts;

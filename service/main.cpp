@@ -59,22 +59,22 @@ Task<> live(host::Host& host, Log& log, DaemonOptions options) {
 
     Reply<> leave{host.loop};
     systemd::Notify notify{host.loop};
-    std::optional<dbus::Face> face{std::in_place, host.loop, log, check, VIRTBUS_VERSION, options.system_mode};
-    MachineRoom room{ports, {&qemu, &test}, &links, face->callers(), face->audience()};
-    face->present(room.domains(), room.jobs());
+    dbus::Face face{host.loop, log, check, VIRTBUS_VERSION, options.system_mode};
+    MachineRoom room{ports, {&qemu, &test}, &links, face.callers(), face.audience()};
+    face.present(room.domains(), room.jobs());
 
     co_await room.load();
-    face->serve_bus([&](const std::string& why) { leave.promise().fail(Error{Code::internal, why}); });
+    face.serve_bus([&](const std::string& why) { leave.promise().fail(Error{Code::internal, why}); });
     auto sockets = systemd::take_listening_sockets("virtbusd.socket");
-    for (auto& socket : sockets) face->serve_socket(std::move(socket));
-    if (sockets.empty()) face->serve_socket(ports.folders.runtime + "/bus");
+    for (auto& socket : sockets) face.serve_socket(std::move(socket));
+    if (sockets.empty()) face.serve_socket(ports.folders.runtime + "/bus");
     notify.ready();
     log.write(Priority::info, fmt::format("serving {} domains", room.domains().size()),
               {{"MESSAGE_ID", std::string{message_id::daemon_started}}});
 
     const auto end = [promise = leave.promise()] { promise.set(); };
     const auto on_term = host.loop.on_signal(SIGTERM, end), on_int = host.loop.on_signal(SIGINT, end);
-    const host::IdleExit idle_exit{host.loop, options.idle_exit, [&] { return room.idle() && face && face->idle(); },
+    const host::IdleExit idle_exit{host.loop, options.idle_exit, [&] { return room.idle() && face.idle(); },
                                    end};
     Scope background;
     background.spawn(room.autostart());
@@ -82,9 +82,10 @@ Task<> live(host::Host& host, Log& log, DaemonOptions options) {
 
     notify.stopping();
     log.write(Priority::info, "leaving; guests go on", {{"MESSAGE_ID", std::string{message_id::daemon_stopping}}});
-    face->retire();
+    face.retire();
     co_await room.drain();
-    face.reset();
+    co_await sleep(host.loop, Duration{0});  // the answers of the last verbs are sent in the turn after their end
+    face.close();
 }
 
 Task<> run(host::Host& host, Log& log, DaemonOptions options, int& exit_code) {

@@ -140,7 +140,9 @@ private:
 Peers::Peers(Dispatcher& dispatcher, Signals& signals, Loop& loop, Log& log, PeerOptions options)
     : dispatcher_{dispatcher}, signals_{signals}, loop_{loop}, log_{log}, options_{std::move(options)} {}
 
-Peers::~Peers() {
+Peers::~Peers() { close(); }
+
+void Peers::close() {
     stop_listening();
     while (!peers_.empty()) dismiss(peers_.begin()->first);
 }

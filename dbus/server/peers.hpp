@@ -33,6 +33,8 @@ public:
     /// call.
     void listen(const std::string& path, unsigned mode);
     void stop_listening();
+    /// Also dismisses everybody.
+    void close();
 
     /// Serves one connected socket: also what accept does.
     void admit(Fd socket);
