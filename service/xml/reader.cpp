@@ -225,7 +225,7 @@ private:
         const auto* unit = find_attribute(node, "unit");
         const auto unit_text = unit ? value_of(unit) : "";
         std::uint64_t bytes = 0;
-        const bool good = parse_scaled(text, unit_text, row.default_scale, bytes);
+        const bool good = parse_scaled(text, unit_text, row.default_scale, bytes) && round_up(bytes, row.unit);
         // The member is a std::uint64_t or an optional one; its Value knows which.
         Row plain = row;
         plain.style = Style::plain;
@@ -233,6 +233,13 @@ private:
         refuse(node, unit ? fmt::format("{} {}", text, unit_text) : text, attribute,
                fmt::format("a whole number of at least {} bytes with a unit such as KiB, MiB or GiB",
                            std::max<std::int64_t>(0, row.minimum)));
+    }
+
+    /// To what can be written, so that the text says what the model does. False when it does not fit.
+    static bool round_up(std::uint64_t& bytes, Unit unit) {
+        const std::uint64_t grain = unit == Unit::kib ? 1024 : unit == Unit::mib_short ? 1024 * 1024 : 1;
+        if (bytes % grain == 0) return true;
+        return !__builtin_add_overflow(bytes, grain - bytes % grain, &bytes);
     }
 
     void leaf(Place& place, const Row& row, void* member, xmlNode* node) {

@@ -223,8 +223,8 @@ std::string check_hostdev(const void* object) {
 
 constexpr Row tpm_source_rows[]{
     attribute<&TpmSource::type>("type").one_of("unix|file|dir").required(),
-    attribute<&TpmSource::path>("path"),
     attribute<&TpmSource::mode>("mode").one_of("connect"),
+    attribute<&TpmSource::path>("path"),
 };
 constinit const Table tpm_source_table = table<TpmSource>(tpm_source_rows);
 constexpr Row tpm_profile_rows[]{

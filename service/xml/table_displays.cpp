@@ -78,9 +78,9 @@ constexpr Row graphics_rows[]{
 // ---- video
 
 constexpr Row video_driver_rows[]{
+    inlined<&VideoDriver::virtio>(virtio_options_table),
     attribute<&VideoDriver::name>("name").one_of("qemu|vhostuser"),
     attribute<&VideoDriver::vgaconf>("vgaconf").one_of("io|on|off"),
-    inlined<&VideoDriver::virtio>(virtio_options_table),
 };
 constinit const Table video_driver_table = table<VideoDriver>(video_driver_rows);
 constexpr Row acceleration_rows[]{

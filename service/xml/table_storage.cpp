@@ -121,6 +121,7 @@ constexpr Row source_rows[]{
     leaf<&StorageSource::snapshot>("snapshot", "name"),
     leaf<&StorageSource::config>("config", "file"),
     leaf<&StorageSource::known_hosts>("knownHosts", "path"),
+    group("initiator", initiator_rows),
     element<&StorageSource::address>("address", host_pci_address_table),
     element<&StorageSource::reconnect>("reconnect", reconnect_table),
     leaf<&StorageSource::ssl_verify>("ssl", "verify").yes_no(),
@@ -130,7 +131,6 @@ constexpr Row source_rows[]{
     group("slices", slices_rows),
     element<&StorageSource::security_labels>("seclabel", source_seclabel_table),
     element<&StorageSource::auth>("auth", storage_auth_table),
-    group("initiator", initiator_rows),
     element<&StorageSource::encryption>("encryption", storage_encryption_table),
     element<&StorageSource::reservations>("reservations", reservations_table),
 };

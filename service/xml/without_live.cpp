@@ -72,7 +72,6 @@ DomainConfig without_live(DomainConfig config) {
         if (channel.target) channel.target->state.clear();
     }
     for (auto& graphics : d.graphics) forget_ports(graphics);
-    if (d.vsock && d.vsock->cid && d.vsock->cid->automatic.value_or(false)) d.vsock->cid->address.reset();
     for (auto& label : config.security_labels) {
         if (label.type == "dynamic" || label.type.empty()) label.label.clear();
         label.image_label.clear();
