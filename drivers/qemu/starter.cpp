@@ -93,8 +93,8 @@ std::string_view password_protocol(GraphicsType type) {
 void send_passwords(GuestCore& core, Batch& batch) {
     for (auto& graphics : core.config.devices.graphics) {
         const auto protocol = password_protocol(graphics.type);
-        if (protocol.empty() || graphics.password.empty()) continue;
-        json password{{"protocol", protocol}, {"password", graphics.password}};
+        if (protocol.empty() || !graphics.password) continue;
+        json password{{"protocol", protocol}, {"password", *graphics.password}};
         if (!graphics.connected.empty()) password["connected"] = graphics.connected;
         batch.settings.push_back(core.monitor->send("set_password", password));
         // libvirt writes UTC; QEMU takes seconds since the epoch or "never".

@@ -99,6 +99,36 @@ TEST(BareGuest, ALineThatQemuRefusesIsInTheError) {
     EXPECT_TRUE(std::filesystem::is_empty(bed.host.ports.folders.runtime + "/qemu"));
 }
 
+TEST(BareGuest, WhatTheHostCannotDoIsSaidBefore) {
+    QemuBed bed;
+    Notes notes;
+    auto config = QemuBed::bare();
+    config.cpu.emplace().mode = "host-passthrough";
+    try {
+        bed.start(config, notes);
+        FAIL();
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), Code::unsupported_configuration);
+        EXPECT_NE(std::string{error.what()}.find("host-passthrough"), std::string::npos) << error.what();
+    }
+}
+
+TEST(BareGuest, DescribesTheHostInLibvirtsFormat) {
+    QemuBed bed;
+    const auto host = bed.run(bed.driver->capabilities());
+    EXPECT_NE(host.find("<emulator>/usr/bin/qemu-system-x86_64</emulator>"), std::string::npos);
+    EXPECT_NE(host.find("<domain type='qemu'/>"), std::string::npos);
+    EXPECT_NE(host.find("<machine canonical='pc-q35-"), std::string::npos);
+    const auto domain = bed.run(bed.driver->domain_capabilities("", "x86_64", "q35", "qemu"));
+    EXPECT_NE(domain.find("<machine>pc-q35-"), std::string::npos) << domain;
+    EXPECT_NE(domain.find("<mode name='host-passthrough' supported='no'/>"), std::string::npos);
+    EXPECT_NE(domain.find("<model usable='yes'>qemu64</model>"), std::string::npos);
+    EXPECT_NE(domain.find("<value>dbus</value>"), std::string::npos);
+    EXPECT_THROW(bed.run(bed.driver->domain_capabilities("", "x86_64", "nothing", "")), Error);
+    EXPECT_THROW(bed.run(bed.driver->domain_capabilities("/bin/sh", "", "", "")), Error);
+    EXPECT_THROW(bed.run(bed.driver->domain_capabilities("", "x86_64", "", "xen")), Error);
+}
+
 TEST(BareGuest, AStartCanBeCancelled) {
     QemuBed bed;
     Notes notes;

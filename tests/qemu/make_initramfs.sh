@@ -20,7 +20,7 @@ mkdir -p "$root/bin" "$root/dev" "$root/proc" "$root/sys" "$root/tmp" "$root$mod
 cp "$busybox" "$root/bin/busybox"
 cp "$modules/modules.dep" "$root$modules/"
 
-wanted="button evdev pvpanic-pci virtio_pci virtio_blk virtio_net virtio_console virtio_balloon"
+wanted="button evdev pvpanic-pci pvpanic-mmio virtio_pci virtio_blk virtio_net virtio_console virtio_balloon"
 for name in $wanted; do
     line=$(grep "/$name\.ko[^:]*:" "$modules/modules.dep") || continue
     for file in $(echo "$line" | tr -d ':'); do
@@ -38,7 +38,7 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mkdir -p /dev/pts
 mount -t devpts pts /dev/pts
-for module in button evdev pvpanic-pci virtio_pci virtio_blk virtio_net virtio_console virtio_balloon; do
+for module in button evdev pvpanic-pci pvpanic-mmio virtio_pci virtio_blk virtio_net virtio_console virtio_balloon; do
     modprobe $module 2>/dev/null
 done
 for device in /sys/class/input/event*; do
