@@ -71,13 +71,14 @@ TEST(Domain, Units) {
     const auto memory = [](const std::string& unit) {
         return *parse("<currentMemory unit='" + unit + "'>3</currentMemory>").current_memory;
     };
-    EXPECT_EQ(memory("b"), 3U);
-    EXPECT_EQ(memory("bytes"), 3U);
-    EXPECT_EQ(memory("KB"), 3000U);
+    // Rounded up to the KiB it is written in.
+    EXPECT_EQ(memory("b"), 1024U);
+    EXPECT_EQ(memory("bytes"), 1024U);
+    EXPECT_EQ(memory("KB"), 3072U);
     EXPECT_EQ(memory("k"), 3072U);
     EXPECT_EQ(memory("KiB"), 3072U);
     EXPECT_EQ(memory("M"), 3ULL << 20);
-    EXPECT_EQ(memory("GB"), 3'000'000'000U);
+    EXPECT_EQ(memory("GB"), 3'000'000'512U);
     EXPECT_EQ(memory("T"), 3ULL << 40);
     EXPECT_EQ(memory("E"), 3ULL << 60);
     EXPECT_EQ(*parse("<currentMemory>3</currentMemory>").current_memory, 3072U);
