@@ -54,14 +54,13 @@ ManagerBus::ManagerBus(Loop& loop, std::unique_ptr<sdbus::IConnection> connectio
       manager_{sdbus::createProxy(*connection_, manager_name, "/org/freedesktop/systemd1")},
       machined_{sdbus::createProxy(*connection_, "org.freedesktop.machine1", "/org/freedesktop/machine1")},
       bus_{sdbus::createProxy(*connection_, "org.freedesktop.DBus", "/org/freedesktop/DBus")},
-      listeners_{std::make_shared<Listeners>()} {
+      listeners_{std::make_shared<Listeners>()},
+      discards_{std::make_shared<Discards>()} {
     // The manager tells the client whose call made the job, without a subscription.
     manager_->uponSignal("JobRemoved")
         .onInterface(manager_interface)
-        .call([listeners = listeners_](std::uint32_t, const sdbus::ObjectPath&, const std::string& unit,
-                                       const std::string& result) {
-            const auto found = listeners->find(unit);
-            if (found != listeners->end()) JobEnded{found->second}(result);
+        .call([this](std::uint32_t, const sdbus::ObjectPath& job, const std::string& unit, const std::string& result) {
+            job_removed(job, unit, result);
         });
     manager_->finishRegistration();
     source_ = std::make_unique<BusSource>(*connection_);
@@ -104,8 +103,22 @@ void ManagerBus::kill(const std::string& unit) {
     send(*manager_, {manager_interface, "KillUnit"}, unit, std::string{"all"}, std::int32_t{SIGKILL});
 }
 
+void ManagerBus::job_removed(const std::string& job, const std::string& unit, const std::string& result) {
+    if (discards_->erase(job)) send(*manager_, {manager_interface, "ResetFailedUnit"}, unit);
+    const auto found = listeners_->find(unit);
+    if (found != listeners_->end()) JobEnded{found->second}(result);
+}
+
 void ManagerBus::discard(const std::string& unit) {
-    send(*manager_, {manager_interface, "StopUnit"}, unit, std::string{"replace"});
+    // What has failed already is cleared by the second call at once; what fails while it is being stopped, after that.
+    const auto stopping = [discards = discards_, unit](const sdbus::Error* error, const sdbus::ObjectPath& job) {
+        if (!error) discards->emplace(job, unit);
+    };
+    try {
+        send_call(*manager_, {manager_interface, "StopUnit"}, stopping, unit, std::string{"replace"});
+    } catch (const BusError&) {
+        return;
+    }
     send(*manager_, {manager_interface, "ResetFailedUnit"}, unit);
 }
 

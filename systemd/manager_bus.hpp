@@ -56,13 +56,17 @@ public:
     void register_machine(const std::string& name, const std::vector<std::uint8_t>& id, std::uint32_t leader);
 
 private:
+    void job_removed(const std::string& job, const std::string& unit, const std::string& result);
+
     struct Listener;
     using Listeners = std::map<std::string, JobEnded>;
+    using Discards = std::map<std::string, std::string>;  ///< units by the path of the job that stops them
 
     Loop& loop_;
     std::unique_ptr<sdbus::IConnection> connection_;
     std::unique_ptr<sdbus::IProxy> manager_, machined_, bus_;
     std::shared_ptr<Listeners> listeners_;
+    std::shared_ptr<Discards> discards_;
     std::unique_ptr<BusSource> source_;
 };
 

@@ -91,15 +91,17 @@ Task<Unit> TransientUnits::start(UnitRequest request, Deadline deadline, std::st
     if (options_.account) hand_over(request.writable, *options_.account);
     Launch launch{loop_, request, std::nullopt};
     std::exception_ptr failure;
+    bool ours = true;
     try {
         co_await run(launch, unit, request, deadline, std::move(stop));
-    } catch (...) {
+    } catch (const Error& error) {
         failure = std::current_exception();
+        ours = error.code() != Code::already_exists;  // whoever has the name keeps it
     }
     if (failure) {
         signal_process(launch.started().pidfd, SIGKILL);
-        manager_->kill(unit);
-        manager_->discard(unit);
+        if (ours) manager_->kill(unit);
+        if (ours) manager_->discard(unit);
         std::rethrow_exception(failure);
     }
     const auto pid = launch.started().pid;
@@ -129,20 +131,29 @@ Task<> TransientUnits::run(Launch& launch, std::string unit, UnitRequest request
 
 Task<> TransientUnits::create(std::string unit, UnitRequest request, int standard_input, Deadline deadline) {
     const auto properties = unit_properties(request, options_, standard_input);
-    bool left_over = false;
-    try {
-        co_await manager_->start_transient(unit, properties, deadline);
-    } catch (const BusError& error) {
-        left_over = error.name() == "org.freedesktop.systemd1.UnitExists";
-        if (!left_over)
-            throw Error{Code::hypervisor_failed, fmt::format("systemd refused the unit {}: {}", unit, error.what())};
+    bool discarded = false;
+    for (auto pause = status_pause;; pause = std::min(pause * 2, status_pause_limit)) {
+        try {
+            co_await manager_->start_transient(unit, properties, deadline);
+            co_return;
+        } catch (const BusError& error) {
+            const bool exists = error.name() == "org.freedesktop.systemd1.UnitExists";
+            if (!exists || std::chrono::steady_clock::now() > deadline)
+                throw Error{Code::hypervisor_failed,
+                            fmt::format("systemd refused the unit {}: {}", unit, error.what())};
+        }
+        if (!discarded) co_await discard_left_over(unit, deadline);
+        discarded = true;
+        co_await sleep(loop_, pause);
     }
-    if (!left_over) co_return;
+}
+
+/// Removes the end of an earlier guest that nobody asked about.
+Task<> TransientUnits::discard_left_over(std::string unit, Deadline deadline) {
     const auto process = co_await manager_->main_process(unit, deadline);
-    if (!process.code)
+    if (process.pid && !process.code)
         throw Error{Code::already_exists, fmt::format("The unit {} still runs process {}", unit, process.pid)};
-    manager_->discard(unit);  // the end of an earlier guest that nobody asked about
-    co_await manager_->start_transient(unit, properties, deadline);
+    manager_->discard(unit);
 }
 
 Task<std::string> TransientUnits::why_failed(std::string unit, std::string result) {

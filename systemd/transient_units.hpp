@@ -39,6 +39,7 @@ public:
 
 private:
     Task<> create(std::string unit, UnitRequest request, int standard_input, Deadline deadline);
+    Task<> discard_left_over(std::string unit, Deadline deadline);
     Task<> run(Launch& launch, std::string unit, UnitRequest request, Deadline deadline, std::stop_token stop);
     Task<std::string> why_failed(std::string unit, std::string result);
     void register_machine(const UnitRequest& request, std::uint32_t leader);

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <fstream>
 #include <sstream>
@@ -205,6 +206,7 @@ TEST_F(TransientUnitsTest, ANameInUseIsRefusedAndALeftOverReplaced) {
     const auto request = shell("exec sleep 1000");
     const auto unit = start(request);
     EXPECT_THAT(refusal(request), HasSubstr("still runs process " + std::to_string(unit.pid)));
+    EXPECT_EQ(output_of("systemctl is-active -- '" + unit.name + "'"), "active\n") << "the refusal leaves it alone";
     units->kill(unit, false);
     pollfd end{unit.pidfd.get(), POLLIN, 0};
     ::poll(&end, 1, -1);
@@ -212,6 +214,17 @@ TEST_F(TransientUnitsTest, ANameInUseIsRefusedAndALeftOverReplaced) {
     EXPECT_EQ(again.name, unit.name);
     units->kill(again, true);
     EXPECT_EQ(status(again).signal, SIGTERM);
+}
+
+TEST_F(TransientUnitsTest, ALeftOverOfACleanEndIsReplaced) {
+    const auto request = shell("exit 0");
+    for (int round = 0; round < 3; ++round) {
+        const auto unit = start(request);
+        pollfd end{unit.pidfd.get(), POLLIN, 0};
+        ::poll(&end, 1, -1);
+        loop.run_until([] { return false; }, Duration{20});
+    }
+    units->kill(start(request), false);
 }
 
 TEST_F(TransientUnitsTest, MachinedKnowsTheMachine) {
@@ -238,6 +251,30 @@ TEST_F(TransientUnitsTest, WritableFoldersBelongToTheGuest) {
     struct stat info{};
     EXPECT_EQ(::stat((folder + "/x").c_str(), &info), 0);
     EXPECT_EQ(info.st_uid, 65534u);
+}
+
+/// Says what a unit costs over a plain process; asserts no time.
+TEST_F(TransientUnitsTest, TheCostOfAUnitIsShown) {
+    const auto median = [this](Units& form) {
+        std::vector<double> times;
+        for (int i = 0; i < 9; ++i) {
+            auto request = shell("");
+            request.argv = {"/bin/sleep", "1000"};
+            const auto begin = std::chrono::steady_clock::now();
+            const auto unit = testing::run(loop, form.start(std::move(request), in(testing::patience), {}));
+            times.push_back(
+                std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
+            form.kill(unit, false);
+            pollfd end{unit.pidfd.get(), POLLIN, 0};
+            ::poll(&end, 1, -1);
+            testing::run(loop, form.exit_status(unit.name, unit.pid, in(testing::patience)));
+        }
+        std::ranges::sort(times);
+        return times[times.size() / 2];
+    };
+    PlainUnits plain{loop, LAUNCHER, std::nullopt};
+    std::printf("a start takes %.1f ms as a unit, %.1f ms as a plain process (median)\n", median(*units),
+                median(plain));
 }
 
 }  // namespace
