@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The host's side of interfaces of type bridge and ethernet: a tap of the definition's name or a generated one, on its
+// bridge, with its MTU. How a tap is made is tap.hpp's work; virtual networks and macvtap are not served here.
+#pragma once
+
+#include "virtbus/driver.hpp"
+
+namespace virtbus::network {
+
+class TapLinks final : public LinkProvider {
+public:
+    explicit TapLinks(Workers& workers) : workers_{workers} {}
+
+    Task<Link> open_link(LinkRequest request, Deadline deadline, std::stop_token stop) override;
+    Task<> close_link(std::string undo_key) override;
+
+private:
+    Workers& workers_;
+};
+
+}  // namespace virtbus::network
