@@ -15,7 +15,15 @@ class Job;
 
 /// The domain's signals of the contract that carry arguments of their own.
 struct DomainEvent {
-    enum class Kind { rebooted, device_added, device_removed, device_removal_failed, io_error, watchdog_fired, agent_changed };
+    enum class Kind {
+        rebooted,
+        device_added,
+        device_removed,
+        device_removal_failed,
+        io_error,
+        watchdog_fired,
+        agent_changed
+    };
     Kind kind;
     std::string alias{}, action{}, reason{};
     bool connected = false;

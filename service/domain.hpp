@@ -65,8 +65,8 @@ public:
     virtual JobPtr undefine(UndefineOptions options, Caller caller) = 0;
     virtual JobPtr rename(std::string name, Caller caller) = 0;
     /// kind: "description", "title" (value is the text, uri and key are empty) or "element" (value is XML, "" removes).
-    virtual JobPtr set_metadata(std::string kind, std::string uri, std::string key, std::string value, ChangeScope scope,
-                                Caller caller) = 0;
+    virtual JobPtr set_metadata(std::string kind, std::string uri, std::string key, std::string value,
+                                ChangeScope scope, Caller caller) = 0;
     virtual std::string metadata(std::string kind, std::string uri, ChangeScope scope) const = 0;
     virtual JobPtr set_memory(std::uint64_t bytes, ChangeScope scope, bool maximum, Caller caller) = 0;
     virtual JobPtr set_vcpus(std::uint32_t count, ChangeScope scope, bool maximum, Caller caller) = 0;

@@ -53,7 +53,8 @@ public:
     virtual Task<DomainPtr> create(std::string xml, CreateOptions options, Caller caller) = 0;
     virtual Task<CheckResult> check(std::string xml, bool runnable) = 0;
 
-    virtual Task<std::map<std::string, TimedStats>> stats(std::vector<std::string> groups, std::vector<std::string> states) = 0;
+    virtual Task<std::map<std::string, TimedStats>> stats(std::vector<std::string> groups,
+                                                          std::vector<std::string> states) = 0;
     virtual std::vector<std::string> drivers() const = 0;
     virtual Task<std::string> capabilities(std::string driver) = 0;
     virtual Task<std::string> domain_capabilities(std::string driver, std::string emulator, std::string arch,

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "service/views.hpp"
 #include "virtbus/caller.hpp"
 #include "virtbus/loop.hpp"
+#include "virtbus/ports.hpp"
 #include "virtbus/reply.hpp"
 #include "virtbus/task.hpp"
 
@@ -40,7 +42,8 @@ public:
 
 private:
     friend Jobs;
-    Job(Jobs& owner, JobView view, std::string action) : owner_{owner}, view_{std::move(view)}, action_{std::move(action)} {}
+    Job(Jobs& owner, JobView view, std::string action)
+        : owner_{owner}, view_{std::move(view)}, told_{view_}, action_{std::move(action)} {}
     Jobs& owner_;
     JobView view_, told_;
     std::string action_;
@@ -48,7 +51,8 @@ private:
     std::exception_ptr error_;
     bool published_ = false;
     std::vector<Reply<>::Promise> waiting_;
-    Registration timer_;
+    Registration
+        timer_;  ///< until it is published, then the pause between two change signals, then its stay as finished
 };
 using JobPtr = std::shared_ptr<Job>;
 
@@ -59,11 +63,12 @@ struct JobSpec {
     Caller caller;
     bool publish_now = false;  ///< a verb that returns a job; others are published after 500 ms
     bool cancelable = true;
+    bool internal = false;  ///< the daemon's own work, which no limit may keep from being done
 };
 
 class Jobs {
 public:
-    Jobs(Loop& loop, Clock& clock, Audience& audience);
+    Jobs(Loop& loop, Clock& clock, Log& log, Audience& audience);
     ~Jobs();
 
     /// Starts the work at once. It runs to its end whatever becomes of the caller.
@@ -75,6 +80,12 @@ public:
     /// The published ones, oldest first.
     std::vector<JobPtr> list() const;
     bool busy() const;  ///< some job runs
+    /// Returns when no job runs any more.
+    Task<> drain();
+    /// Is told when a job becomes visible and when one ends, after the audience: a domain lists its jobs.
+    void on_change(std::function<void(Job&)> listener) { listener_ = std::move(listener); }
+    /// Ends all work where it waits; for process exit.
+    void abandon();
 
 private:
     friend Job;
@@ -82,14 +93,20 @@ private:
     void publish(const JobPtr& job);
     void tell(Job& job);
     void finish(const JobPtr& job);
-    void forget_old();
+    void log_failure(const Job& job);
+    void forget(std::uint64_t id);
+    void forget_surplus();
 
     Loop& loop_;
     Clock& clock_;
+    Log& log_;
     Audience& audience_;
+    std::function<void(Job&)> listener_;
     std::map<std::uint64_t, JobPtr> jobs_;
     std::uint64_t last_id_ = 0;
-    Scope scope_;
+    std::size_t running_ = 0;
+    std::vector<Reply<>::Promise> draining_;
+    std::optional<Scope> scope_{std::in_place};
 };
 
 }  // namespace virtbus

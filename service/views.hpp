@@ -37,6 +37,8 @@ struct DomainView {
     std::vector<std::uint64_t> jobs;  ///< ids of published jobs that hold or wait for the domain
     std::vector<Fields> disks, interfaces, displays, consoles;
     std::string firmware_vars;
+
+    bool operator==(const DomainView&) const = default;
 };
 
 enum class JobState { running, succeeded, failed, cancelled };
@@ -59,6 +61,8 @@ struct JobView {
     JobState state = JobState::running;
     std::string error_word;  ///< word(Code), "" while there is none
     std::string error_message;
+
+    bool operator==(const JobView&) const = default;
 };
 
 }  // namespace virtbus

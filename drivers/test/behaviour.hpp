@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Behaviour: how a test domain shall behave or misbehave, read from its definition:
+//
+//   <metadata>
+//     <test:behaviour xmlns:test='http://virtbus.org/domain/test/1.0' start-delay-ms='500' hang-shutdown='yes'/>
+//   </metadata>
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "virtbus/loop.hpp"
+#include "virtbus/model/domain.hpp"
+
+namespace virtbus::test_driver {
+
+inline constexpr const char* behaviour_namespace = "http://virtbus.org/domain/test/1.0";
+
+/// The members are the attributes, with '-' for '_'. Durations are in milliseconds and end in -ms.
+struct Behaviour {
+    Duration start_delay{20};      ///< start-delay-ms: until the guest runs
+    Duration shutdown_delay{100};  ///< shutdown-delay-ms: from the request to the end
+    Duration die_after{0};         ///< die-after-ms: it crashes by itself so long after its start; 0 = never
+    Duration ignore_kill_for{0};   ///< ignore-kill-ms: a killed guest stays so long
+    std::string fail_start;        ///< fail-start: the start fails with this message
+    bool hang_start = false;       ///< hang-start: the start never ends, but can be cancelled
+    bool hang_shutdown = false;    ///< hang-shutdown: the guest ignores the request to shut down
+    bool hang_verbs = false;       ///< hang-verbs: suspend, resume, ... never return, and do not heed a cancellation
+    bool unresponsive = false;     ///< unresponsive: statistics never come
+    bool ignore_kill = false;      ///< ignore-kill: a killed guest stays
+    bool fail_adopt = false;       ///< fail-adopt: the next daemon cannot take it up
+    bool open_disks = false;       ///< open-disks: the files of its disks are opened, and must be there
+};
+
+/// UnsupportedConfiguration for an attribute that is unknown or has an impossible value.
+Behaviour behaviour_of(const DomainConfig& config);
+
+}  // namespace virtbus::test_driver

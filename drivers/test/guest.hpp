@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// TestGuest: a guest without a process. Its life is a few times and timers, kept in the driver's state so that a later
+// daemon finds it where time would have brought it.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "test/behaviour.hpp"
+#include "test/echo_console.hpp"
+#include "virtbus/driver.hpp"
+
+namespace virtbus::test_driver {
+
+struct GuestRecord {
+    std::uint64_t booted_at = 0;
+    std::uint64_t ends_at = 0;  ///< 0: it has no end yet
+    GuestEnd end;
+    bool paused = false;
+};
+std::string encode(const GuestRecord& record);
+/// Internal when it is not of this driver and version.
+GuestRecord decode_record(const std::string& text);
+
+class TestGuest final : public Guest {
+public:
+    TestGuest(Loop& loop, Clock& clock, GuestEvents& events, DomainConfig config, Behaviour behaviour,
+              GuestRecord record);
+
+    std::uint32_t pid() const override { return 0; }
+    std::string unit() const override { return {}; }
+    std::string driver_state() const override { return encode(record_); }
+    const DomainConfig& config() const override { return config_; }
+
+    Task<> resume(std::stop_token stop) override;
+    Task<> suspend(std::stop_token stop) override;
+    Task<> shutdown(ShutdownMode mode, std::stop_token stop) override;
+    Task<> reboot(ShutdownMode mode, std::stop_token stop) override;
+    Task<> reset(std::stop_token stop) override;
+    Task<> inject_nmi(std::stop_token stop) override;
+    void kill(bool graceful) override;
+
+    Task<Stats> stats(std::vector<std::string> groups, std::stop_token stop) override;
+    Task<> send_key(std::vector<std::string> keys, std::stop_token stop) override;
+    Task<Screenshot> screenshot(std::uint32_t screen, std::stop_token stop) override;
+    Task<Fd> open_console(std::string name, bool force, std::stop_token stop) override;
+    Task<Fd> open_display(std::string type, std::stop_token stop) override;
+
+private:
+    /// What every verb does first: hangs when it shall, fails when the guest is gone.
+    Task<> reach();
+    void end_at(std::uint64_t when, GuestEnd end);
+    void arm_end();
+    /// Tells from the loop, unless the guest has been forgotten by then.
+    void later(std::function<void()> work);
+    void require_mode(const ShutdownMode& mode) const;
+    std::string console_name(const std::string& name) const;
+
+    Loop& loop_;
+    Clock& clock_;
+    GuestEvents& events_;
+    DomainConfig config_;
+    Behaviour behaviour_;
+    GuestRecord record_;
+    bool gone_ = false;
+    std::uint64_t killed_at_ = 0;
+    std::map<std::string, EchoConsole> consoles_;
+    std::vector<Reply<>::Promise> hanging_;
+    Registration end_timer_;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace virtbus::test_driver

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "service/resource_broker.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "virtbus/error.hpp"
+
+namespace virtbus {
+
+ResourceBroker::ResourceBroker(Setting setting, Deadline deadline, std::stop_token stop)
+    : setting_{std::move(setting)}, deadline_{deadline}, stop_{std::move(stop)} {}
+
+ResourceBroker::ResourceBroker(Setting setting, std::vector<std::string> links)
+    : setting_{std::move(setting)}, links_{std::move(links)} {}
+
+Task<Fd> ResourceBroker::open_file(std::string path, Access access) {
+    // A FIFO or a device without a medium must not hold a worker for good.
+    const int flags = (access == Access::read ? O_RDONLY : O_RDWR) | O_NONBLOCK;
+    auto file = co_await setting_.files.open(std::move(path), flags, 0, std::nullopt, deadline_, stop_);
+    ::fcntl(file.get(), F_SETFL, ::fcntl(file.get(), F_GETFL) & ~O_NONBLOCK);
+    co_return file;
+}
+
+Task<Fd> ResourceBroker::create_file(std::string path) {
+    const bool there = setting_.files.exists(path);
+    const int flags = O_RDWR | O_CREAT | O_NOFOLLOW | (there ? O_TRUNC : O_EXCL);
+    auto file = co_await setting_.files.open(path, flags, 0600, std::nullopt, deadline_, stop_);
+    if (!there) made_.push_back(std::move(path));
+    co_return file;
+}
+
+Task<Fd> ResourceBroker::open_log(std::string path) {
+    if (!path.starts_with('/')) path = setting_.logs_folder + '/' + path;
+    setting_.files.make_folder(path.substr(0, path.rfind('/')), 0750);
+    co_return co_await setting_.files.open(std::move(path), O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW, 0640,
+                                           std::nullopt, deadline_, stop_);
+}
+
+Task<Link> ResourceBroker::open_link(LinkRequest request) {
+    if (!setting_.links)
+        throw Error{
+            Code::unsupported,
+            fmt::format("domain '{}': interface {} of type '{}' needs a link to the host, and none can be made here",
+                        request.domain_name, request.interface.mac, word(request.interface.type))};
+    auto link = co_await setting_.links->open_link(std::move(request), deadline_, stop_);
+    links_.push_back(link.undo_key);
+    setting_.recorded();
+    co_return link;
+}
+
+Task<> ResourceBroker::undo() {
+    for (const auto& key : std::exchange(links_, {})) {
+        if (!setting_.links) break;
+        try {
+            co_await setting_.links->close_link(key);
+        } catch (const std::exception& e) {
+            setting_.log.warning(fmt::format("Taking down the link {} failed: {}", key, e.what()));
+        }
+    }
+}
+
+Task<> ResourceBroker::undo_start() {
+    for (const auto& path : std::exchange(made_, {})) {
+        try {
+            co_await setting_.files.remove(path);
+        } catch (const std::exception& e) {
+            setting_.log.warning(fmt::format("Removing {} after the failed start did not work: {}", path, e.what()));
+        }
+    }
+    co_await undo();
+}
+
+}  // namespace virtbus

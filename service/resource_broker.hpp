@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// ResourceBroker: opens what a start asks for, notes what must be undone, and undoes it. Recording the notes in the
+// status file is the owner's work, who is told of each; what the files are for is the driver's.
+#pragma once
+
+#include <functional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "virtbus/driver.hpp"
+#include "virtbus/ports.hpp"
+
+namespace virtbus {
+
+class ResourceBroker final : public Resources {
+public:
+    struct Setting {
+        Files& files;
+        Log& log;
+        LinkProvider* links;  ///< null: interfaces that need one are Unsupported
+        std::string logs_folder;
+        std::function<void()> recorded;  ///< the list of links has grown; may throw, then the link is undone
+    };
+    ResourceBroker(Setting setting, Deadline deadline, std::stop_token stop);
+    /// For a guest that was taken up: its links are known and will be undone, nothing is opened any more.
+    ResourceBroker(Setting setting, std::vector<std::string> links);
+
+    Task<Fd> open_file(std::string path, Access access) override;
+    Task<Fd> create_file(std::string path) override;
+    Task<Fd> open_log(std::string path) override;
+    Task<Link> open_link(LinkRequest request) override;
+    std::stop_token stop() const override { return stop_; }
+
+    const std::vector<std::string>& links() const { return links_; }
+    /// Closes the links. What cannot be undone is logged and forgotten; never throws.
+    Task<> undo();
+    /// undo(), and removes the files that were made: the start has failed.
+    Task<> undo_start();
+
+private:
+    Setting setting_;
+    Deadline deadline_{};
+    std::stop_token stop_;
+    std::vector<std::string> links_, made_;
+};
+
+}  // namespace virtbus

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Start, stop and what lies between.
+#include "world.hpp"
+
+namespace virtbus::tests {
+namespace {
+
+using Lifecycle = World;
+
+TEST_F(Lifecycle, a_defined_domain_starts_and_stops) {
+    boot();
+    const auto domain = define(xml("web"));
+    EXPECT_TRUE(audience.heard("added web"));
+    EXPECT_EQ(domain->view().state, State::shutoff);
+    EXPECT_TRUE(domain->view().persistent);
+
+    finish(domain->start({}, caller));
+    EXPECT_EQ(domain->view().state, State::running);
+    EXPECT_EQ(domain->view().state_reason, "booted");
+    EXPECT_EQ(domain->view().id, 1u);
+    EXPECT_GT(domain->view().started_at, 0u);
+    EXPECT_TRUE(exists(status_path("web")));
+
+    finish(domain->stop({}, caller));
+    EXPECT_EQ(domain->view().state, State::shutoff);
+    EXPECT_EQ(domain->view().state_reason, "destroyed");
+    EXPECT_EQ(domain->view().id, 0u);
+    EXPECT_FALSE(exists(status_path("web")));
+}
+
+TEST_F(Lifecycle, the_status_is_on_disk_before_the_signal_and_the_signal_before_the_reply) {
+    boot();
+    const auto domain = define(xml("web"));
+    std::vector<std::string> order;
+    audience.on_change = [&](Domain& changed, const DomainView& before) {
+        if (before.state == changed.view().state) return;
+        order.emplace_back(word(changed.view().state));
+        if (is_active(changed.view().state)) {
+            EXPECT_NE(read(status_path("web")).find(word(changed.view().state)), std::string::npos);
+        }
+    };
+    finish(domain->start({}, caller));
+    order.emplace_back("reply");
+    EXPECT_EQ(order, (std::vector<std::string>{"starting", "running", "reply"}));
+}
+
+TEST_F(Lifecycle, start_paused_waits_for_resume) {
+    boot();
+    const auto domain = define(xml("web"));
+    finish(domain->start({.paused = true}, caller));
+    EXPECT_EQ(domain->view().state, State::paused);
+    EXPECT_EQ(domain->view().state_reason, "starting-up");
+    finish(domain->resume(caller));
+    EXPECT_EQ(domain->view().state, State::running);
+}
+
+TEST_F(Lifecycle, suspend_and_resume_are_seen_before_the_reply) {
+    boot();
+    const auto domain = running("web");
+    finish(domain->suspend(caller));
+    EXPECT_EQ(domain->view().state, State::paused);
+    EXPECT_EQ(domain->view().state_reason, "user");
+    EXPECT_NE(read(status_path("web")).find("paused"), std::string::npos);
+    EXPECT_REFUSED(finish(domain->suspend(caller)), Code::invalid_state, "needs it running");
+    finish(domain->resume(caller));
+    EXPECT_EQ(domain->view().state, State::running);
+    EXPECT_REFUSED(finish(domain->resume(caller)), Code::invalid_state, "is running (user); 'resume' needs it paused");
+}
+
+TEST_F(Lifecycle, shutdown_passes_through_shutdown_to_shutoff) {
+    boot();
+    const auto domain = running("web", "shutdown-delay-ms='30'");
+    finish(domain->shutdown("acpi", caller));
+    ASSERT_TRUE(until([&] { return domain->view().state == State::shutdown; }));
+    ASSERT_TRUE(until([&] { return domain->view().state == State::shutoff; }));
+    EXPECT_EQ(domain->view().state_reason, "shutdown");
+    EXPECT_REFUSED(finish(domain->shutdown("acpi", caller)), Code::invalid_state, "is shutoff (shutdown)");
+}
+
+TEST_F(Lifecycle, a_reboot_is_an_event) {
+    boot();
+    const auto domain = running("web");
+    finish(domain->reboot("default", caller));
+    EXPECT_TRUE(until([&] { return audience.heard("event web 0"); }));
+    EXPECT_REFUSED(finish(domain->reboot("agent", caller)), Code::agent_unavailable, "no guest agent");
+}
+
+TEST_F(Lifecycle, every_verb_that_needs_a_guest_names_the_state_it_found) {
+    boot();
+    const auto domain = define(xml("web"));
+    EXPECT_REFUSED(finish(domain->suspend(caller)), Code::invalid_state,
+                   "domain 'web' is shutoff (unknown); 'suspend'");
+    EXPECT_REFUSED(finish(domain->resume(caller)), Code::invalid_state, "needs it paused");
+    EXPECT_REFUSED(finish(domain->shutdown("acpi", caller)), Code::invalid_state, "running or paused");
+    EXPECT_REFUSED(finish(domain->reboot("acpi", caller)), Code::invalid_state, "running or paused");
+    EXPECT_REFUSED(finish(domain->reset(caller)), Code::invalid_state, "running");
+    EXPECT_REFUSED(finish(domain->inject_nmi(caller)), Code::invalid_state, "running");
+    EXPECT_REFUSED(finish(domain->stop({}, caller)), Code::invalid_state, "'stop' needs it running");
+    EXPECT_REFUSED(run(domain->send_key({"KEY_A"})), Code::invalid_state, "shutoff");
+    finish(domain->start({}, caller));
+    EXPECT_REFUSED(finish(domain->start({}, caller)), Code::invalid_state, "needs it shutoff or crashed");
+}
+
+TEST_F(Lifecycle, a_failed_start_leaves_no_trace) {
+    boot();
+    const auto domain = define(
+        xml("web", "fail-start='no such firmware'", "", "<interface type='bridge'><source bridge='br0'/></interface>"));
+    EXPECT_REFUSED(finish(domain->start({}, caller)), Code::hypervisor_failed, "no such firmware");
+    EXPECT_EQ(domain->view().state, State::shutoff);
+    EXPECT_EQ(domain->view().state_reason, "failed");
+    EXPECT_EQ(domain->view().id, 0u);
+    EXPECT_FALSE(exists(status_path("web")));
+    EXPECT_TRUE(links.open.empty());
+}
+
+TEST_F(Lifecycle, links_are_recorded_while_it_runs_and_undone_at_its_end) {
+    boot();
+    const auto domain = define(xml("web", "", "", "<interface type='bridge'><source bridge='br0'/></interface>"));
+    finish(domain->start({}, caller));
+    ASSERT_EQ(links.open.size(), 1u);
+    EXPECT_NE(read(status_path("web")).find(*links.open.begin()), std::string::npos);
+    finish(domain->stop({}, caller));
+    EXPECT_TRUE(links.open.empty());
+}
+
+TEST_F(Lifecycle, without_a_link_provider_the_start_says_which_interface) {
+    boot(false);
+    const auto domain = define(xml("web", "", "",
+                                   "<interface type='bridge'><mac address='52:54:00:00:00:01'/>"
+                                   "<source bridge='br0'/></interface>"));
+    EXPECT_REFUSED(finish(domain->start({}, caller)), Code::unsupported, "52:54:00:00:00:01");
+}
+
+TEST_F(Lifecycle, a_missing_image_is_named) {
+    boot();
+    const auto domain = define(xml("web", "open-disks='yes'", "",
+                                   "<disk type='file'><source file='/nowhere/disk.img'/><target dev='vda'/></disk>"));
+    EXPECT_REFUSED(finish(domain->start({}, caller)), Code::unsupported_configuration, "/nowhere/disk.img");
+    EXPECT_EQ(domain->view().state_reason, "failed");
+}
+
+TEST_F(Lifecycle, a_guest_that_crashes_is_told_with_its_reason) {
+    boot();
+    const auto domain = running("web", "die-after-ms='20'");
+    ASSERT_TRUE(until([&] { return domain->view().state == State::crashed; }));
+    EXPECT_TRUE(audience.heard("state web crashed crashed"));
+    ASSERT_TRUE(until([&] { return !room->jobs().busy(); }));
+    EXPECT_FALSE(exists(status_path("web")));
+    finish(domain->start({}, caller));
+    EXPECT_EQ(domain->view().state, State::running);
+}
+
+TEST_F(Lifecycle, stop_gets_through_behind_a_hung_verb_and_cancels_it) {
+    boot();
+    const auto domain = running("web", "hang-verbs='yes'");
+    const auto hung = domain->suspend(caller);
+    const auto waiting = domain->resume(caller);
+    settle();
+    EXPECT_FALSE(hung->finished());
+    finish(domain->stop({}, caller));
+    EXPECT_EQ(domain->view().state, State::shutoff);
+    EXPECT_REFUSED(finish(hung), Code::cancelled, "cancelled");
+    EXPECT_REFUSED(finish(waiting), Code::cancelled, "cancelled");
+}
+
+TEST_F(Lifecycle, stop_ends_a_start_that_hangs) {
+    boot();
+    const auto domain =
+        define(xml("web", "hang-start='yes'", "", "<interface type='bridge'><source bridge='br0'/></interface>"));
+    const auto start = domain->start({}, caller);
+    ASSERT_TRUE(until([&] { return links.open.size() == 1; }));
+    EXPECT_EQ(domain->view().state, State::starting);
+    finish(domain->stop({}, caller));
+    EXPECT_REFUSED(finish(start), Code::cancelled, "");
+    EXPECT_EQ(domain->view().state, State::shutoff);
+    EXPECT_EQ(domain->view().state_reason, "destroyed");
+    EXPECT_TRUE(links.open.empty());
+}
+
+TEST_F(Lifecycle, a_start_queued_behind_a_stop_runs_after_it) {
+    boot();
+    const auto domain = running("web", "ignore-kill-ms='50'");
+    const auto stop = domain->stop({}, caller);
+    const auto start = domain->start({}, caller);
+    finish(start);
+    EXPECT_TRUE(stop->finished());
+    EXPECT_EQ(domain->view().state, State::running);
+    EXPECT_EQ(domain->view().id, 2u);
+}
+
+TEST_F(Lifecycle, an_unkillable_guest_is_shown_as_such_until_it_is_gone) {
+    boot();
+    const auto domain = running("web", "ignore-kill-ms='600'");
+    EXPECT_REFUSED(finish(domain->stop({}, caller)), Code::timeout, "did not end in time");
+    EXPECT_EQ(domain->view().state, State::shutdown);
+    EXPECT_EQ(domain->view().state_reason, "unkillable");
+    EXPECT_REFUSED(finish(domain->start({}, caller)), Code::invalid_state, "unkillable");
+    ASSERT_TRUE(until([&] { return domain->view().state == State::shutoff; }));
+    finish(domain->start({}, caller));
+}
+
+TEST_F(Lifecycle, autodestroy_ends_it_when_its_creator_leaves) {
+    boot();
+    const auto domain = define(xml("web"));
+    finish(domain->start({.autodestroy = true}, caller));
+    callers.leave(":1.8");
+    settle();
+    EXPECT_EQ(domain->view().state, State::running);
+    callers.leave(":1.7");
+    ASSERT_TRUE(until([&] { return domain->view().state == State::shutoff; }));
+    ASSERT_TRUE(until([&] { return !room->jobs().busy(); }));
+    EXPECT_TRUE(callers.watches.empty());
+}
+
+TEST_F(Lifecycle, a_transient_domain_is_gone_at_its_end) {
+    boot();
+    const auto domain = run(room->domains().create(xml("tmp"), {}, caller));
+    EXPECT_EQ(domain->view().state, State::running);
+    EXPECT_FALSE(domain->view().persistent);
+    EXPECT_FALSE(exists(definition_path("tmp")));
+    finish(domain->stop({}, caller));
+    EXPECT_TRUE(audience.heard("removed tmp"));
+    EXPECT_REFUSED(get("tmp"), Code::no_such_domain, "tmp");
+    EXPECT_REFUSED(finish(domain->start({}, caller)), Code::no_such_domain, "gone");
+}
+
+TEST_F(Lifecycle, a_transient_domain_that_cannot_start_is_gone_too) {
+    boot();
+    EXPECT_REFUSED(run(room->domains().create(xml("tmp", "fail-start='broken'"), {}, caller)), Code::hypervisor_failed,
+                   "broken");
+    EXPECT_REFUSED(get("tmp"), Code::no_such_domain, "tmp");
+    EXPECT_EQ(audience.count("added tmp"), audience.count("removed tmp"));
+    run(room->domains().create(xml("tmp"), {}, caller));
+}
+
+TEST_F(Lifecycle, front_ends_answer_beside_the_lane) {
+    boot();
+    const auto domain = define(xml("web", "", "", "<serial type='pty'/>"));
+    finish(domain->start({}, caller));
+    const auto console = run(domain->open_console("", false));
+    EXPECT_REFUSED(run(domain->open_console("serial0", false)), Code::device_in_use, "serial0");
+    EXPECT_TRUE(run(domain->open_console("serial0", true)));
+    EXPECT_REFUSED(run(domain->open_console("nothing", false)), Code::no_such_device, "nothing");
+    EXPECT_EQ(run(domain->screenshot(0)).png.substr(1, 3), "PNG");
+    EXPECT_REFUSED(run(domain->send_key({"KEY_NONSENSE"})), Code::invalid_args, "KEY_NONSENSE");
+    run(domain->send_key({"KEY_LEFTCTRL", "KEY_LEFTALT", "KEY_F1"}));
+}
+
+TEST_F(Lifecycle, statistics_are_fresh_or_marked_stale) {
+    boot();
+    const auto domain = running("web");
+    const auto stats = run(domain->stats({}));
+    EXPECT_FALSE(stats.stale);
+    EXPECT_TRUE(stats.values.contains("cpu.time"));
+    EXPECT_EQ(std::get<std::string>(stats.values.at("state.state")), "running");
+    const auto some = run(domain->stats({"balloon"}));
+    EXPECT_TRUE(some.values.contains("balloon.current"));
+    EXPECT_FALSE(some.values.contains("cpu.time"));
+
+    const auto mute = running("mute", "unresponsive='yes'");
+    EXPECT_TRUE(until([&] { return !mute->view().responsive; }));
+    EXPECT_TRUE(run(mute->stats({})).stale);
+    EXPECT_TRUE(run(mute->stats({})).stale);
+    const auto all = run(room->domains().stats({}, {}));
+    EXPECT_EQ(all.size(), 2u);
+    EXPECT_FALSE(all.at(uuid_of("web")).stale);
+    EXPECT_TRUE(all.at(uuid_of("mute")).stale);
+    EXPECT_EQ(run(room->domains().stats({}, {"shutoff"})).size(), 0u);
+}
+
+TEST_F(Lifecycle, a_full_runtime_folder_fails_the_start_and_ends_the_guest) {
+    boot();
+    const auto domain = define(xml("web"));
+    files.full = true;
+    EXPECT_REFUSED(finish(domain->start({}, caller)), Code::no_space, "no space");
+    files.full = false;
+    EXPECT_EQ(domain->view().state, State::shutoff);
+    finish(domain->start({}, caller));
+}
+
+TEST_F(Lifecycle, drain_waits_for_verbs_under_way) {
+    boot();
+    const auto domain = define(xml("web"));
+    const auto start = domain->start({}, caller);
+    EXPECT_FALSE(room->idle());
+    run(room->drain());
+    EXPECT_TRUE(start->finished());
+    EXPECT_FALSE(room->idle());
+    finish(domain->stop({}, caller));
+    run(room->drain());
+    EXPECT_TRUE(room->idle());
+}
+
+}  // namespace
+}  // namespace virtbus::tests
