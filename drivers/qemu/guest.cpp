@@ -41,7 +41,7 @@ std::string GuestCore::watchdog_action() const {
 // ---- the owner
 
 void GuestCore::emit(Event event) {
-    if (!published_ || !early_.empty()) {
+    if (!published_) {
         if (early_.size() < 1000) early_.push_back(std::move(event));
         return;
     }
@@ -49,12 +49,18 @@ void GuestCore::emit(Event event) {
 }
 
 void GuestCore::publish() {
-    published_ = true;
     ports.loop.post([self = shared_from_this()] {
-        // A call may add to the list or forget the guest.
-        for (std::size_t i = 0; i < self->early_.size(); ++i)
-            if (const auto event = self->early_[i]; self->events_) event(*self->events_);
-        self->early_.clear();
+        if (self->detached_) return;
+        self->published_ = true;
+        // A call may forget the guest.
+        for (const auto& event : std::exchange(self->early_, {}))
+            if (self->events_) event(*self->events_);
+        if (self->detached_) return;
+        if (self->gone_)
+            self->scope.spawn(finish(self));
+        else if (!self->monitor || !self->monitor->is_open())
+            self->monitor_ended(
+                Error{Code::hypervisor_failed, fmt::format("the monitor of {} is not connected", self->who())});
     });
 }
 
@@ -130,12 +136,9 @@ Task<> GuestCore::reconnect(std::shared_ptr<GuestCore> core, std::string why) {
     core->reconnecting_ = false;
 }
 
-void GuestCore::lost(const Error& why) {
+void GuestCore::lost() {
     set_responsive(false);
-    if (!monitor || !monitor->is_open())
-        monitor_ended(why);
-    else
-        scope.spawn(ask_status(shared_from_this()));
+    if (monitor && monitor->is_open()) scope.spawn(ask_status(shared_from_this()));
 }
 
 Task<> GuestCore::ask_status(std::shared_ptr<GuestCore> core) {
@@ -342,6 +345,7 @@ Task<> GuestCore::finish(std::shared_ptr<GuestCore> core) {
     } catch (const Error&) {
         end.last_words.clear();
     }
+    if (end.reason == "crashed") end.state = State::crashed;
     core->emit([core = core.get(), end](GuestEvents& owner) {
         core->events_ = nullptr;
         owner.ended(end);
@@ -367,7 +371,8 @@ std::string GuestCore::last_words(const std::string& log, std::uint64_t start) {
     struct stat info{};
     if (!file || ::fstat(file.get(), &info) != 0) return {};
     const auto size = static_cast<std::uint64_t>(info.st_size);
-    if (size <= start) return {};
+    if (size < start) start = 0;  // the log was rotated meanwhile
+    if (size == start) return {};
     std::string content(std::min<std::uint64_t>(tail, size - start), '\0');
     const auto got = ::pread(file.get(), content.data(), content.size(), static_cast<off_t>(size - content.size()));
     content.resize(got > 0 ? static_cast<std::size_t>(got) : 0);

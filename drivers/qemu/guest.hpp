@@ -52,7 +52,7 @@ public:
     /// Connects to the listening socket and negotiates; the answers come later.
     void connect();
     void take_unit(Unit started);
-    /// From here on the owner is told what happens, what happened before included.
+    /// From the next turn of the loop on the owner is told what happens, what happened before included.
     void publish();
     /// Forgets the guest and leaves its process alone.
     void detach();
@@ -66,7 +66,7 @@ public:
     Task<bool> wait_gone(Deadline deadline);
 
     /// The monitor did not answer at adoption: not responsive until it does.
-    void lost(const Error& why);
+    void lost();
     void set_responsive(bool responsive);
     void apply(const Lifecycle::Step& step);
     std::string watchdog_action() const;

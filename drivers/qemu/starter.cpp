@@ -215,6 +215,7 @@ Task<GuestEnd> past_end(Ports& ports, const GuestRecord& record) {
     }
     end.reason = status.known && status.code == 0 && status.signal == 0 ? "shutdown" : "crashed";
     if (end.reason == "crashed") {
+        end.state = State::crashed;
         end.last_words = co_await ports.workers.run(
             "reading the log",
             [log = record.log, start = record.log_start] { return GuestCore::last_words(log, start); },
@@ -293,18 +294,18 @@ Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const G
     core->life.expect_reboot(core->record.rebooting);
     core->take_unit(std::move(*unit));
     Lifecycle::Step step;
-    std::optional<Error> silent;
+    bool silent = false;
     try {
         core->connect();
         const auto status = co_await core->monitor->execute("query-status", in(times.adoption));
         step = core->life.on_status(text(status, "status"));
-    } catch (const Error& error) {
-        silent = error;
+    } catch (const Error&) {
+        silent = true;
     }
     step.changed = true;  // its owner has not heard of a state from us
-    core->publish();
     core->apply(step);
-    if (silent) core->lost(*silent);
+    if (silent) core->lost();
+    core->publish();
     co_return core;
 }
 

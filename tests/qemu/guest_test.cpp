@@ -58,7 +58,7 @@ TEST(BareGuest, ItsDeathIsNoticed) {
     const auto guest = bed.start(QemuBed::bare(), notes);
     ::kill(static_cast<pid_t>(guest->pid()), SIGKILL);
     bed.run_until([&] { return notes.ended(); });
-    EXPECT_EQ(notes.list.back(), "ended shutoff crashed");
+    EXPECT_EQ(notes.list.back(), "ended crashed crashed");
     EXPECT_THROW(bed.run(guest->suspend({})), Error);
 }
 
@@ -221,7 +221,7 @@ TEST(BareGuest, OneThatIsGoneIsNotTakenUp) {
     GuestEnd end;
     EXPECT_FALSE(bed.run(bed.driver->adopt(config, record, later, end)));
     EXPECT_EQ(end.reason, "crashed");
-    EXPECT_EQ(end.state, State::shutoff);
+    EXPECT_EQ(end.state, State::crashed);
     EXPECT_THROW(bed.run(bed.driver->adopt(config, "{\"version\":99}", later, end)), Error);
     EXPECT_THROW(bed.run(bed.driver->adopt(config, "{\"vers", later, end)), Error);
 }

@@ -148,7 +148,7 @@ TEST_F(LinuxGuest, APanicEndsIt) {
     const auto guest = boot(std::move(config));
     terminal_->type("echo c > /proc/sysrq-trigger\r");
     bed_.run_until([&] { return notes_.ended(); });
-    EXPECT_EQ(notes_.list.back(), "ended shutoff crashed");
+    EXPECT_EQ(notes_.list.back(), "ended crashed crashed");
 }
 
 TEST_F(LinuxGuest, AnAgentIsNotThereYet) {

@@ -3,7 +3,10 @@
 #pragma once
 
 #include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -71,6 +74,10 @@ struct PlainResources final : Resources {
 };
 
 struct QemuBed {
+    QemuBed() = default;
+    QemuBed(const QemuBed&) = delete;
+    QemuBed& operator=(const QemuBed&) = delete;
+
     HostBed host{[](Loop& loop) -> std::unique_ptr<Units> {
         const char* launcher = std::getenv("VIRTBUS_LAUNCHER");
         if (!launcher) throw std::runtime_error{"VIRTBUS_LAUNCHER must name virtbus-launch"};
@@ -107,7 +114,9 @@ struct QemuBed {
                              .events = notes,
                              .deadline = in(Duration{60000}),
                              .stop = resources.stop()};
-        return host.run(driver->start(std::move(request)));
+        auto guest = host.run(driver->start(std::move(request)));
+        started_.emplace_back(static_cast<int>(::syscall(SYS_pidfd_open, guest->pid(), 0)));
+        return guest;
     }
     template <class T>
     T run(Task<T> task) {
@@ -120,7 +129,13 @@ struct QemuBed {
         run_until([&] { return notes.ended(); });
     }
 
+    /// A test that fails leaves no guest behind.
+    ~QemuBed() {
+        for (const auto& process : started_) ::syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0);
+    }
+
 private:
+    std::vector<Fd> started_;
     static Task<> complete(qemu::QemuDriver& driver, DomainConfig& config) {
         co_await driver.complete(config, nullptr);
     }
