@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Measures a running daemon from outside, each figure beside its floor taken in the same run: Ping for calls, exec of
+// the same QEMU for start, SIGKILL for stop. Prints a table; asserts nothing.
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <systemd/sd-bus.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "tests/bench/daemon.hpp"
+#include "tests/support/run.hpp"
+#include "virtbus/fd.hpp"
+
+namespace {
+
+using virtbus::Fd;
+using namespace virtbus::bench;
+using virtbus::testing::TemporaryFolder;
+using Milliseconds = std::chrono::duration<double, std::milli>;
+using Steady = std::chrono::steady_clock;
+
+constexpr const char* service = "org.virtbus1";
+constexpr const char* root = "/org/virtbus1";
+constexpr const char* manager = "org.virtbus1.Manager";
+constexpr const char* domain_interface = "org.virtbus1.Domain";
+constexpr std::uint64_t call_timeout_us = 300'000'000;
+
+void require(int result, const char* what) {
+    if (result < 0) throw std::runtime_error{fmt::format("{}: {}", what, std::strerror(-result))};
+}
+
+double since(Steady::time_point start) {
+    return Milliseconds{Steady::now() - start}.count();
+}
+
+double median(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    return values.empty() ? 0 : values[values.size() / 2];
+}
+
+double timed(const std::function<void()>& work) {
+    const auto start = Steady::now();
+    work();
+    return since(start);
+}
+
+std::vector<double> repeated(int times, const std::function<void()>& work) {
+    std::vector<double> all;
+    for (int i = 0; i < times; ++i) all.push_back(timed(work));
+    return all;
+}
+
+using Message = std::unique_ptr<sd_bus_message, decltype([](sd_bus_message* m) { sd_bus_message_unref(m); })>;
+
+class Client {
+public:
+    explicit Client(const std::string& address) {
+        require(sd_bus_new(&bus_), "sd_bus_new");
+        require(sd_bus_set_address(bus_, address.c_str()), "address");
+        require(sd_bus_set_bus_client(bus_, 1), "client");
+        require(sd_bus_start(bus_), "connect");
+    }
+    Client(const Client&) = delete;
+    Client& operator=(const Client&) = delete;
+    ~Client() { sd_bus_flush_close_unref(bus_); }
+
+    template <class... Args>
+    Message prepare(const std::string& path, const char* interface, const char* member, const char* types,
+                    Args... args) {
+        sd_bus_message* call = nullptr;
+        require(sd_bus_message_new_method_call(bus_, &call, service, path.c_str(), interface, member), member);
+        Message owned{call};
+        if (*types) require(sd_bus_message_append(call, types, args...), "append");
+        return owned;
+    }
+    template <class... Args>
+    Message call(const std::string& path, const char* interface, const char* member, const char* types, Args... args) {
+        return send(prepare(path, interface, member, types, args...));
+    }
+    Message send(const Message& call) {
+        sd_bus_error error{};
+        sd_bus_message* reply = nullptr;
+        if (sd_bus_call(bus_, call.get(), call_timeout_us, &error, &reply) < 0) {
+            const std::string text =
+                fmt::format("{}: {}: {}", sd_bus_message_get_member(call.get()), error.name, error.message);
+            sd_bus_error_free(&error);
+            throw std::runtime_error{text};
+        }
+        return Message{reply};
+    }
+
+    /// Keeps `width` of the calls in flight until all are answered.
+    void pipeline(std::vector<Message> calls, std::size_t width) {
+        std::size_t sent = 0, answered = 0, failed = 0;
+        struct Tally {
+            std::size_t &answered, &failed;
+        } tally{answered, failed};
+        const auto on_reply = [](sd_bus_message* reply, void* data, sd_bus_error*) {
+            auto& counts = *static_cast<Tally*>(data);
+            ++counts.answered;
+            if (sd_bus_message_is_method_error(reply, nullptr)) ++counts.failed;
+            return 0;
+        };
+        while (answered < calls.size()) {
+            while (sent < calls.size() && sent - answered < width)
+                require(sd_bus_call_async(bus_, nullptr, calls[sent++].get(), on_reply, &tally, call_timeout_us),
+                        "call");
+            turn();
+        }
+        if (failed) throw std::runtime_error{fmt::format("{} of {} calls failed", failed, calls.size())};
+    }
+
+    /// Processes messages until the predicate, fed with each signal, says yes.
+    void wait_for_signal(const char* match, const std::function<bool(sd_bus_message*)>& wanted,
+                         const std::function<void()>& cause) {
+        struct State {
+            const std::function<bool(sd_bus_message*)>& wanted;
+            bool seen = false;
+        } state{wanted};
+        sd_bus_slot* slot = nullptr;
+        require(sd_bus_add_match(
+                    bus_, &slot, match,
+                    [](sd_bus_message* message, void* data, sd_bus_error*) {
+                        auto& waiting = *static_cast<State*>(data);
+                        waiting.seen = waiting.seen || waiting.wanted(message);
+                        return 0;
+                    },
+                    &state),
+                "match");
+        cause();
+        while (!state.seen) turn();
+        sd_bus_slot_unref(slot);
+    }
+
+private:
+    void turn() {
+        const int did = sd_bus_process(bus_, nullptr);
+        require(did, "process");
+        if (did == 0) require(sd_bus_wait(bus_, call_timeout_us), "wait");
+    }
+    sd_bus* bus_ = nullptr;
+};
+
+std::string definition(int number, const char* extra = "") {
+    return fmt::format(
+        "<domain type='qemu'><name>bench-{0}</name><uuid>00000000-0000-4000-8000-{0:012x}</uuid>"
+        "<memory unit='MiB'>64</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os>"
+        "<devices>{1}</devices></domain>",
+        number, extra);
+}
+
+/// A modest machine: two disks, one NIC, console, VNC.
+std::string modest(int number) {
+    return definition(
+        number,
+        "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/var/lib/images/a.qcow2'/>"
+        "<target dev='vda' bus='virtio'/></disk><disk type='file' device='cdrom'><target dev='sda' bus='sata'/>"
+        "<readonly/></disk><interface type='user'><model type='virtio'/></interface><console type='pty'/>"
+        "<graphics type='vnc' port='-1' autoport='yes'/><video><model type='virtio'/></video>");
+}
+
+const char* const bare_devices = "<controller type='usb' model='none'/><memballoon model='none'/>";
+
+std::string path_of(int number) {
+    return fmt::format("{}/domain/00000000_0000_4000_8000_{:012x}", root, number);
+}
+
+std::uint64_t pss_kib(pid_t pid) {
+    std::ifstream rollup{fmt::format("/proc/{}/smaps_rollup", pid)};
+    for (std::string word; rollup >> word;)
+        if (word == "Pss:") {
+            std::uint64_t value = 0;
+            rollup >> value;
+            return value;
+        }
+    return 0;
+}
+
+/// exec of the argv to the reply of `cont`, then SIGKILL to the end; both in milliseconds.
+std::pair<double, double> qemu_floor(const std::vector<std::string>& stand_alone) {
+    int ends[2];
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) throw std::runtime_error{"socketpair"};
+    const Fd ours{ends[0]};
+    Fd theirs{ends[1]};
+    std::vector<std::string> argv = stand_alone;
+    for (const char* word : {"-S", "-chardev", "socket,id=benchmon,fd=3", "-mon", "chardev=benchmon,mode=control"})
+        argv.push_back(word);
+    const auto start = Steady::now();
+    Process qemu{argv, {}, "/dev/null", theirs.get()};
+    theirs = Fd{};
+    const std::string commands = "{\"execute\":\"qmp_capabilities\"}{\"execute\":\"cont\",\"id\":1}";
+    if (::write(ours.get(), commands.data(), commands.size()) < 0) throw std::runtime_error{"QMP write"};
+    std::string answers;
+    while (answers.find("\"id\": 1") == std::string::npos) {
+        char buffer[4096];
+        const auto n = ::read(ours.get(), buffer, sizeof buffer);
+        if (n <= 0) throw std::runtime_error{"the QEMU of the floor ended: " + answers};
+        answers.append(buffer, static_cast<std::size_t>(n));
+    }
+    const double started = since(start);
+    return {started, timed([&] { qemu.end(SIGKILL); })};
+}
+
+std::uint32_t process_id(Client& client, const std::string& path) {
+    const auto reply = client.call(path, "org.freedesktop.DBus.Properties", "Get", "ss", domain_interface, "ProcessId");
+    std::uint32_t pid = 0;
+    require(sd_bus_message_read(reply.get(), "v", "u", &pid), "ProcessId");
+    return pid;
+}
+
+bool becomes(sd_bus_message* message, const char* state) {
+    const char *old_state = nullptr, *new_state = nullptr;
+    return sd_bus_message_read(message, "ss", &old_state, &new_state) > 0 && std::strcmp(new_state, state) == 0;
+}
+
+class Table {
+public:
+    void row(const std::string& what, const std::string& figure, const std::string& floor = "") {
+        fmt::print("| {:<58} | {:>12} | {:<34} |\n", what, figure, floor);
+        std::fflush(stdout);
+    }
+};
+
+std::string ms(double value) {
+    return fmt::format("{:.2f} ms", value);
+}
+
+struct Bench {
+    std::string program;
+    int domains = 1000;
+    int rounds = 9;
+    bool qemu = true;
+    Table table{};
+    TemporaryFolder folder{};
+    PrivateBus bus{folder.path()};
+    Daemon::Options daemon_options{};
+    std::optional<Daemon> daemon{};
+
+    void boot() { daemon.emplace(Daemon::Options{program, "--user", bus.address(), folder.path(), {}}); }
+
+    void calls(Client& client) {
+        const auto path = path_of(1);
+        const double ping = median(repeated(2000, [&] { client.call(root, "org.freedesktop.DBus.Peer", "Ping", ""); }));
+        table.row("Ping, p50", ms(ping), "the floor of a call");
+        const double get = median(repeated(2000, [&] {
+            client.call(path, "org.freedesktop.DBus.Properties", "Get", "ss", domain_interface, "State");
+        }));
+        table.row("one property Get, p50", ms(get), fmt::format("{:.2f} pings", get / ping));
+        const double xml = median(repeated(2000, [&] { client.call(path, domain_interface, "GetXML", "a{sv}", 0u); }));
+        table.row("GetXML, p50", ms(xml), fmt::format("{:.2f} pings", xml / ping));
+    }
+
+    void define(Client& client) {
+        const int alone = std::min(200, domains / 2);
+        int number = 1;
+        const double slow = timed([&] {
+            for (; number <= alone; ++number)
+                client.call(root, manager, "DefineDomain", "sa{sv}", modest(number).c_str(), 0u);
+        });
+        std::vector<Message> calls;
+        for (; number <= domains; ++number)
+            calls.push_back(client.prepare(root, manager, "DefineDomain", "sa{sv}", modest(number).c_str(), 0u));
+        const auto many = static_cast<double>(calls.size());
+        const double fast = timed([&] { client.pipeline(std::move(calls), 16); });
+        table.row("define, 16 in flight", fmt::format("{:.0f} /s", many * 1000 / fast));
+        table.row("define, one at a time", fmt::format("{:.0f} /s", alone * 1000 / slow));
+    }
+
+    void lists(Client& client) {
+        const double all = median(repeated(
+            rounds, [&] { client.call(root, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", ""); }));
+        table.row(fmt::format("GetManagedObjects, {} domains, all properties", domains), ms(all));
+        const double list = median(repeated(rounds, [&] { client.call(root, manager, "ListDomains", "a{sv}", 0u); }));
+        table.row(fmt::format("ListDomains, {} domains", domains), ms(list));
+        const double stats = median(repeated(rounds, [&] { client.call(root, manager, "GetStats", "a{sv}", 0u); }));
+        table.row(fmt::format("GetStats, {} inactive domains", domains), ms(stats));
+        table.row("memory of the daemon (PSS)",
+                  fmt::format("{:.1f} MiB", static_cast<double>(pss_kib(daemon->pid())) / 1024));
+    }
+
+    std::vector<std::string> command(Client& client, const std::string& xml) {
+        const auto reply = client.call(root, manager, "CheckDomain", "sa{sv}", xml.c_str(), 1u, "runnable", "b", 1);
+        std::vector<std::string> argv;
+        require(sd_bus_message_enter_container(reply.get(), 'a', "{sv}"), "CheckDomain");
+        while (sd_bus_message_enter_container(reply.get(), 'e', "sv") > 0) {
+            const char* key = nullptr;
+            require(sd_bus_message_read(reply.get(), "s", &key), "key");
+            if (std::strcmp(key, "command") == 0) {
+                char** words = nullptr;
+                require(sd_bus_message_enter_container(reply.get(), 'v', "as"), "command");
+                require(sd_bus_message_read_strv(reply.get(), &words), "words");
+                for (char** word = words; word && *word; ++word) argv.emplace_back(*word);
+                break;
+            }
+            require(sd_bus_message_skip(reply.get(), "v"), "skip");
+            sd_bus_message_exit_container(reply.get());
+        }
+        return argv;
+    }
+
+    void guests(Client& client) {
+        const int number = domains + 1;
+        const auto xml = definition(number, bare_devices);
+        const auto path = path_of(number);
+        const auto argv = command(client, xml);
+        client.call(root, manager, "DefineDomain", "sa{sv}", xml.c_str(), 0u);
+        std::vector<double> floor_start, floor_kill, start, stop, death;
+        const auto match = fmt::format("type='signal',path='{}',member='StateChanged'", path);
+        for (int round = 0; round < rounds; ++round) {
+            const auto [floor, kill] = qemu_floor(argv);
+            floor_start.push_back(floor);
+            floor_kill.push_back(kill);
+            start.push_back(timed([&] { client.call(path, domain_interface, "Start", "a{sv}", 0u); }));
+            stop.push_back(timed([&] { client.call(path, domain_interface, "Stop", "a{sv}", 0u); }));
+            client.call(path, domain_interface, "Start", "a{sv}", 0u);
+            const auto pid = static_cast<pid_t>(process_id(client, path));
+            Steady::time_point killed;
+            client.wait_for_signal(
+                match.c_str(), [](sd_bus_message* m) { return becomes(m, "shutoff") || becomes(m, "crashed"); },
+                [&] {
+                    killed = Steady::now();
+                    ::kill(pid, SIGKILL);
+                });
+            death.push_back(since(killed));
+        }
+        table.row(
+            "start a bare guest", ms(median(start)),
+            fmt::format("{:.2f} x exec to cont ({})", median(start) / median(floor_start), ms(median(floor_start))));
+        table.row("stop", ms(median(stop)), fmt::format("SIGKILL and wait: {}", ms(median(floor_kill))));
+        table.row("guest killed from outside until StateChanged", ms(median(death)));
+    }
+
+    void restarts() {
+        const int running = 20;
+        {
+            Client client{bus.address()};
+            std::vector<Message> calls;
+            for (int i = 0; i < running; ++i) {
+                const int number = domains + 100 + i;
+                client.call(root, manager, "DefineDomain", "sa{sv}", definition(number, bare_devices).c_str(), 0u);
+                calls.push_back(client.prepare(path_of(number), domain_interface, "Start", "a{sv}", 0u));
+            }
+            if (qemu)
+                table.row(fmt::format("start {} at once", running),
+                          ms(timed([&] { client.pipeline(std::move(calls), running); })));
+        }
+        daemon->end(SIGKILL);
+        const auto start = Steady::now();
+        boot();
+        table.row("kill -9 and start again until READY", ms(since(start)),
+                  fmt::format("{} running guests", qemu ? running : 0));
+        Client client{bus.address()};
+        client.call(root, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", "");
+        table.row("... until the first whole list", ms(since(start)), fmt::format("{} domains", domains + 1 + running));
+        std::vector<Message> calls;
+        if (qemu)
+            for (int i = 0; i < running; ++i)
+                calls.push_back(client.prepare(path_of(domains + 100 + i), domain_interface, "Stop", "a{sv}", 0u));
+        client.pipeline(std::move(calls), running);
+    }
+
+    void run() {
+        fmt::print("| {:<58} | {:>12} | {:<34} |\n|{:-<60}|{:->13}:|{:-<36}|\n", "what", "measured", "beside", "", "",
+                   "");
+        boot();
+        {
+            Client client{bus.address()};
+            define(client);
+            calls(client);
+            lists(client);
+            if (qemu) guests(client);
+        }
+        restarts();
+    }
+};
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+    std::string program =
+        std::filesystem::canonical("/proc/self/exe").parent_path().parent_path().parent_path() / "virtbusd";
+    int domains = 1000, rounds = 9;
+    bool qemu = true;
+    for (int i = 1; i < argc; ++i) {
+        const std::string word = argv[i];
+        if (word == "--no-qemu")
+            qemu = false;
+        else if (word == "--domains" && i + 1 < argc)
+            domains = std::stoi(argv[++i]);
+        else if (word == "--rounds" && i + 1 < argc)
+            rounds = std::stoi(argv[++i]);
+        else if (word == "--daemon" && i + 1 < argc)
+            program = argv[++i];
+        else {
+            fmt::print(stderr, "usage: bench [--domains N] [--rounds N] [--no-qemu] [--daemon PATH]\n");
+            return 2;
+        }
+    }
+    Bench bench{program, domains, rounds, qemu};
+    bench.run();
+    return 0;
+} catch (const std::exception& error) {
+    fmt::print(stderr, "bench: {}\n", error.what());
+    return 1;
+}
