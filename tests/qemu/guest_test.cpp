@@ -280,6 +280,58 @@ TEST(BareGuest, HandsOutItsDisplay) {
     bed.stop(*guest, notes);
 }
 
+TEST(BareGuest, HandsOutVnc) {
+    QemuBed bed;
+    Notes notes;
+    auto config = QemuBed::bare();
+    auto& graphics = config.devices.graphics.emplace_back();
+    graphics.type = GraphicsType::vnc;
+    graphics.password = "secret";
+    graphics.listens.emplace_back().type = "none";
+    config.devices.videos.emplace_back().model.type = "vga";
+    const auto guest = bed.start(config, notes);
+    const auto socket = bed.run(guest->open_display("vnc", {}));
+    std::string answer;
+    const auto watch = bed.host.loop.watch(socket.get(), readable, [&](unsigned) {
+        char buffer[256];
+        const auto got = ::recv(socket.get(), buffer, sizeof buffer, MSG_DONTWAIT);
+        if (got > 0) answer.append(buffer, static_cast<std::size_t>(got));
+    });
+    bed.run_until([&] { return answer.size() >= 12; });
+    EXPECT_EQ(answer.substr(0, 12), "RFB 003.008\n");
+    bed.stop(*guest, notes);
+}
+
+TEST(BareGuest, CountsItsDisks) {
+    QemuBed bed;
+    Notes notes;
+    auto config = QemuBed::bare();
+    const auto image = bed.host.folder.path + "/disk.img";
+    std::filesystem::copy("/proc/self/exe", image);
+    std::filesystem::resize_file(image, 8U << 20);
+    auto& disk = config.devices.disks.emplace_back();
+    disk.target.dev = "vda";
+    disk.target.bus = "virtio";
+    disk.driver.emplace().type = "raw";
+    disk.source.emplace().file = image;
+    auto& empty = config.devices.disks.emplace_back();
+    empty.device = DiskDevice::cdrom;
+    empty.target.dev = "sda";
+    empty.target.bus = "sata";
+    const auto guest = bed.start(config, notes);
+    auto stats = bed.run(guest->stats({"block"}, {}));
+    EXPECT_EQ(std::get<std::uint64_t>(stats["block.count"]), 2U);
+    EXPECT_EQ(std::get<std::string>(stats["block.0.name"]), "vda");
+    EXPECT_EQ(std::get<std::string>(stats["block.0.path"]), image);
+    EXPECT_EQ(std::get<std::uint64_t>(stats["block.0.capacity"]), 8U << 20);
+    EXPECT_GT(std::get<std::uint64_t>(stats["block.0.physical"]), 0U);
+    EXPECT_TRUE(stats.contains("block.0.rd.reqs"));
+    EXPECT_TRUE(stats.contains("block.0.allocation"));
+    EXPECT_EQ(std::get<std::string>(stats["block.1.name"]), "sda");
+    EXPECT_FALSE(stats.contains("block.1.capacity"));
+    bed.stop(*guest, notes);
+}
+
 TEST(BareGuest, OpensItsConsoleOnce) {
     QemuBed bed;
     Notes notes;
