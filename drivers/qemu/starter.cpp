@@ -16,6 +16,7 @@
 #include "qemu/command_line.hpp"
 #include "qemu/json.hpp"
 #include "qemu/live_config.hpp"
+#include "qemu/pins.hpp"
 
 namespace virtbus::qemu {
 
@@ -83,7 +84,7 @@ UnitRequest unit_request(const DomainConfig& config, const GuestRecord& record, 
 /// What is said and asked while the CPUs still wait, in one go.
 struct Batch {
     std::vector<Monitor::Answer> settings;
-    std::optional<Monitor::Answer> chardevs, vnc, spice, resumed;
+    std::optional<Monitor::Answer> chardevs, vnc, spice, cpus, iothreads, resumed;
 };
 
 std::string_view password_protocol(GraphicsType type) {
@@ -125,15 +126,34 @@ Batch send_batch(GuestCore& core, bool paused) {
     };
     if (has(GraphicsType::vnc)) batch.vnc = monitor.send("query-vnc");
     if (has(GraphicsType::spice)) batch.spice = monitor.send("query-spice");
-    if (!paused) batch.resumed = monitor.send("cont");
+    // Threads are pinned before they run; without pins nothing waits.
+    if (has_pins(config)) {
+        batch.cpus = monitor.send("query-cpus-fast");
+        batch.iothreads = monitor.send("query-iothreads");
+    } else if (!paused) {
+        batch.resumed = monitor.send("cont");
+    }
     return batch;
 }
 
-Task<> await_batch(std::shared_ptr<GuestCore> core, Batch batch, Deadline deadline, std::stop_token stop) {
+void pin_threads(GuestCore& core, const json& cpus, const json& iothreads) {
+    const auto plan = plan_pins(core.config, cpus, iothreads, threads_of(static_cast<pid_t>(core.record.pid)));
+    if (const auto problem = apply_pins(plan); !problem.empty())
+        core.ports.log.warning(fmt::format("{} runs without some of its pins: {}", core.who(), problem),
+                               {{"DOMAIN", core.config.name}, {"DOMAIN_UUID", core.config.uuid}});
+}
+
+Task<> await_batch(std::shared_ptr<GuestCore> core, Batch batch, bool paused, Deadline deadline, std::stop_token stop) {
     for (const auto& setting : batch.settings) co_await setting.get(deadline, stop);
     if (batch.chardevs) fill_terminals(core->config, co_await batch.chardevs->get(deadline, stop));
     if (batch.vnc) fill_vnc_port(core->config, co_await batch.vnc->get(deadline, stop));
     if (batch.spice) fill_spice_ports(core->config, co_await batch.spice->get(deadline, stop));
+    if (batch.cpus) {
+        const auto cpus = co_await batch.cpus->get(deadline, stop);
+        const auto iothreads = co_await batch.iothreads->get(deadline, stop);
+        pin_threads(*core, cpus, iothreads);
+        if (!paused) batch.resumed = core->monitor->send("cont");
+    }
     if (batch.resumed) co_await batch.resumed->get(deadline, stop);
 }
 
@@ -164,7 +184,7 @@ Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilitie
     // Once QEMU alone has these its end closes them.
     line.owned.clear();
     listening = Fd{};
-    co_await await_batch(core, std::move(batch), request.deadline, request.stop);
+    co_await await_batch(core, std::move(batch), request.paused, request.deadline, request.stop);
 }
 
 Task<> remove_folder(Ports& ports, std::string folder) {

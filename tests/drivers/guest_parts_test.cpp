@@ -12,6 +12,7 @@
 #include "qemu/guest_record.hpp"
 #include "qemu/host_topology.hpp"
 #include "qemu/live_config.hpp"
+#include "qemu/pins.hpp"
 #include "qemu/proc.hpp"
 #include "qemu/xml_text.hpp"
 #include "virtbus/error.hpp"
@@ -104,6 +105,26 @@ TEST(LiveConfig, FindsTheAliasInAPath) {
     EXPECT_EQ(alias_of_path("ide0", "x"), "ide0");
     EXPECT_EQ(alias_of_path("/machine/unattached/device[3]", "x"), "x");
     EXPECT_EQ(alias_of_path("", "x"), "x");
+}
+
+TEST(Pins, ArePlannedPerThread) {
+    DomainConfig config;
+    EXPECT_FALSE(has_pins(config));
+    config.vcpu_cpuset = CpuSet{{0, 1}};
+    EXPECT_TRUE(has_pins(config));
+    auto& tune = config.cputune.emplace();
+    tune.vcpu_pins.push_back({.vcpu = 1, .cpuset = {{3}}});
+    tune.iothread_pins.push_back({.iothread = 1, .cpuset = {{2}}});
+    const auto cpus = json::parse(R"([{"cpu-index":0,"thread-id":11},{"cpu-index":1,"thread-id":12},
+                                      {"cpu-index":2,"thread-id":1}])");
+    const auto iothreads = json::parse(R"([{"id":"iothread1","thread-id":13},{"id":"iothread2","thread-id":14}])");
+    const auto plan = plan_pins(config, cpus, iothreads, {10, 11, 12, 13, 14});
+    EXPECT_EQ(plan.size(), 4U);
+    EXPECT_EQ(plan.at(10).numbers, (std::vector<unsigned>{0, 1}));
+    EXPECT_EQ(plan.at(11).numbers, (std::vector<unsigned>{0, 1}));
+    EXPECT_EQ(plan.at(12).numbers, std::vector<unsigned>{3});
+    EXPECT_EQ(plan.at(13).numbers, std::vector<unsigned>{2});
+    EXPECT_FALSE(plan.contains(1));  // not a thread of the process, whatever QEMU says
 }
 
 TEST(HostTopology, ReadsKernelLists) {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Real QEMU processes without a guest system in them.
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/socket.h>
 
 #include <chrono>
 
+#include "qemu/pins.hpp"
 #include "tests/qemu/qemu_bed.hpp"
 
 namespace virtbus {
@@ -299,6 +301,30 @@ TEST(BareGuest, HandsOutVnc) {
     });
     bed.run_until([&] { return answer.size() >= 12; });
     EXPECT_EQ(answer.substr(0, 12), "RFB 003.008\n");
+    bed.stop(*guest, notes);
+}
+
+TEST(BareGuest, IsPinned) {
+    QemuBed bed;
+    Notes notes;
+    auto config = QemuBed::bare();
+    config.cputune.emplace().vcpu_pins.push_back({.vcpu = 0, .cpuset = {{0}}});
+    const auto guest = bed.start(config, notes);
+    // One thread, the vCPU's, has one processor; the others keep what they had.
+    cpu_set_t own;
+    ASSERT_EQ(::sched_getaffinity(0, sizeof own, &own), 0);
+    if (CPU_COUNT(&own) < 2) GTEST_SKIP() << "one processor tells nothing";
+    std::size_t pinned = 0, free = 0;
+    for (const auto thread : qemu::threads_of(static_cast<pid_t>(guest->pid()))) {
+        cpu_set_t set;
+        ASSERT_EQ(::sched_getaffinity(thread, sizeof set, &set), 0);
+        ++(CPU_COUNT(&set) == 1 && CPU_ISSET(0, &set) ? pinned : free);
+    }
+    EXPECT_EQ(pinned, 1U);
+    EXPECT_GT(free, 0U);
+    EXPECT_EQ(std::get<std::uint32_t>(bed.run(guest->stats({"state"}, {}))["state.state"]), 1U);
+    bed.run(guest->suspend({}));
+    EXPECT_TRUE(notes.has("state paused user"));
     bed.stop(*guest, notes);
 }
 
