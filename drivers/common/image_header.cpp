@@ -113,7 +113,6 @@ std::uint64_t little(std::string_view bytes, std::size_t at, std::size_t width) 
 using namespace std::string_view_literals;
 
 // ---- qcow, qcow2
-// -----------------------------------------------------------------------------------------------------
 
 constexpr auto qcow_magic = "QFI\xfb"sv;
 
@@ -174,7 +173,6 @@ void read_qcow2(const Content& content, ImageHeader& out) {
 }
 
 // ---- qed
-// -------------------------------------------------------------------------------------------------------------
 
 bool looks_qed(std::string_view head) {
     return head.starts_with("QED\0"sv);
@@ -191,7 +189,6 @@ void read_qed(const Content& content, ImageHeader& out) {
 }
 
 // ---- vmdk
-// ------------------------------------------------------------------------------------------------------------
 
 bool looks_vmdk(std::string_view head) {
     return head.starts_with("KDMV") || head.starts_with("COWD") || head.starts_with("# Disk DescriptorFile");
@@ -253,7 +250,6 @@ void read_vmdk(const Content& content, ImageHeader& out) {
 }
 
 // ---- vdi, vpc, vhdx, luks, parallels
-// ---------------------------------------------------------------------------------
 
 bool looks_vdi(std::string_view head) {
     return head.size() >= 0x44 && little(head, 0x40, 4) == 0xbeda107f;

@@ -22,7 +22,6 @@ namespace {
 }
 
 // ---- drives
-// ----------------------------------------------------------------------------------------------------------
 
 struct DriveBus {
     std::string_view bus;
@@ -58,7 +57,6 @@ void take_drive(std::map<Drive, std::string>& taken, const std::string& bus, con
 }
 
 // ---- PCI
-// ---------------------------------------------------------------------------------------------------------------
 
 /// The machine's PCI buses with every place that the definition and the chipset choose.
 Topology build_topology(DomainConfig& config, const Chipset& chipset) {
@@ -160,10 +158,7 @@ void add_buses(DomainConfig& config, const Topology& topology) {
         controller.type = ControllerType::pci;
         controller.index = index;
         controller.model = topology.model(index);
-        auto at = controllers.end();
-        for (auto i = controllers.begin(); i != controllers.end(); ++i)
-            if (i->type == ControllerType::pci && i->index.value_or(0) < index) at = i + 1;
-        controllers.insert(at, std::move(controller));
+        insert_controller(config.devices, std::move(controller));
     }
 }
 
@@ -182,7 +177,6 @@ void assign_pci(DomainConfig& config, const Chipset& chipset) {
 }
 
 // ---- the other transports of virtio, and pseries' own bus
-// --------------------------------------------------------------
 
 template <class Each>
 void each_virtio(DomainConfig& config, Each each) {
@@ -260,7 +254,6 @@ void assign_spapr_vio(DomainConfig& config) {
 }
 
 // ---- virtio-serial, ccid, dimm
-// ------------------------------------------------------------------------------------------
 
 /// Ports of serial-like controllers; adds a controller when all are full.
 class SerialPorts {

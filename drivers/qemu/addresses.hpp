@@ -13,9 +13,10 @@ void assign_drive_addresses(DomainConfig& config);
 /// All the rest. Controllers other than PCI ones and hubs must be there already.
 void assign_addresses(DomainConfig& config, const Chipset& chipset);
 
-/// Takes the addresses of `previous` for devices that say none and are the same ones, and the PCI controllers these
-/// need.
+/// Takes the addresses of `previous` for devices that say none and are the same ones.
 void follow_addresses(DomainConfig& config, const DomainConfig& previous);
+/// Then the PCI controllers these need; all there were when the definition names none beside the root.
+void follow_buses(DomainConfig& config, const DomainConfig& previous);
 
 /// "vda" -> 0, "sdaa" -> 26; -1 when the name has no such form.
 int index_of_target(std::string_view target);

@@ -79,7 +79,7 @@ std::vector<std::string> standalone_command(const DomainConfig& config, const Ca
     OpenedResources opened;
     opened.by_path = true;
     opened.runnable = runnable;
-    for (auto& file : files_of(named, "")) {
+    for (auto& file : files_of(named, "/run/virtbus/qemu/" + named.uuid)) {
         // A firmware image is replaced by an empty one of its size, all other files are left out.
         const bool flash =
             (file.key == "loader" || file.key == "nvram") && named.os.loader && named.os.loader->type == "pflash";
@@ -98,6 +98,7 @@ void fill_opened(DomainConfig& config, const OpenedResources& opened) {
         if (!target) target.emplace();
         if (!link.ifname.empty()) target->dev = link.ifname;
     }
+    for (const auto& [index, port] : opened.ports) config.devices.graphics[index].port = port;
     for (auto& channel : config.devices.channels)
         if (const auto file = opened.files.find("chardev:" + channel.info.alias); file != opened.files.end())
             channel.backend.make_source().path = file->second.path;

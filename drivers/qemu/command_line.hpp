@@ -47,6 +47,7 @@ struct OpenedResources {
     bool runnable = false;  ///< with by_path: back ends that need the outside become null or user ones
     std::map<std::string, OpenedFile, std::less<>> files;
     std::map<std::size_t, Link> links;
+    std::map<std::size_t, int> ports;  ///< of SPICE displays that leave it to us; by the display's index
 };
 
 /// Where the monitor listens: a socket made by the driver.

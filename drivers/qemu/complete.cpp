@@ -27,7 +27,8 @@ void complete_machine(DomainConfig& config, const Capabilities& capabilities) {
     if (config.os.type != "hvm")
         refuse(fmt::format("<os><type> is '{}'; the driver qemu runs 'hvm' only", config.os.type));
     default_to(config.os.arch, capabilities.arch);
-    if (config.os.arch != capabilities.arch)
+    const bool narrow = config.os.arch == "i686" && capabilities.arch == "x86_64";
+    if (config.os.arch != capabilities.arch && !narrow)
         refuse(fmt::format("the emulator '{}' is for the architecture {}, not {}", capabilities.binary,
                            capabilities.arch, config.os.arch));
     default_to(config.devices.emulator, capabilities.binary);
@@ -178,7 +179,10 @@ void complete(DomainConfig& config, const DomainConfig* previous, const Capabili
     if (previous) follow_addresses(config, *previous);
     assign_drive_addresses(config);
     complete_controllers(config, chipset, capabilities);
-    if (previous) follow_addresses(config, *previous);
+    if (previous) {
+        follow_addresses(config, *previous);
+        follow_buses(config, *previous);
+    }
     assign_addresses(config, chipset);
     complete_pci_controllers(config, chipset);
 }

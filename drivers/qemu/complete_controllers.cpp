@@ -19,17 +19,12 @@ bool has(const DomainConfig& config, ControllerType type, unsigned index) {
     return std::any_of(all.begin(), all.end(), [&](auto& c) { return c.type == type && c.index.value_or(0) == index; });
 }
 
-/// Added behind those of its kind with a lower index, else at the end.
-Controller& add(DomainConfig& config, ControllerType type, unsigned index, std::string_view model) {
+void add(DomainConfig& config, ControllerType type, unsigned index, std::string_view model) {
     Controller controller;
     controller.type = type;
     controller.index = index;
     controller.model = model;
-    auto& all = config.devices.controllers;
-    auto at = all.end();
-    for (auto i = all.begin(); i != all.end(); ++i)
-        if (i->type == type && i->index.value_or(0) < index) at = i + 1;
-    return *all.insert(at, std::move(controller));
+    insert_controller(config.devices, std::move(controller));
 }
 
 void ensure(DomainConfig& config, ControllerType type, unsigned index, std::string_view model) {

@@ -30,7 +30,6 @@ T& made(std::optional<T>& value) {
 }
 
 // ---- disks
-// -------------------------------------------------------------------------------------------------------------
 
 std::string_view bus_of_target(std::string_view target) {
     struct Prefix {
@@ -81,7 +80,6 @@ void complete_disks(DomainConfig& config) {
 }
 
 // ---- interfaces
-// --------------------------------------------------------------------------------------------------------
 
 std::string make_mac() {
     std::array<unsigned char, 3> random{};
@@ -109,7 +107,6 @@ void complete_interfaces(DomainConfig& config, const Chipset& chipset, const Cap
 }
 
 // ---- serial ports, consoles, channels
-// ----------------------------------------------------------------------------------
 
 std::string_view serial_model(std::string_view type, const Chipset& chipset) {
     if (type == chipset.serial) return chipset.serial_model;
@@ -189,7 +186,6 @@ void complete_channels(DomainConfig& config) {
 }
 
 // ---- what a person sees, hears and types on
-// ----------------------------------------------------------------------------
 
 void complete_graphics(DomainConfig& config) {
     for (auto& graphics : config.devices.graphics) {
@@ -282,7 +278,6 @@ void complete_audio(DomainConfig& config, const Chipset& chipset) {
 }
 
 // ---- small ones
-// --------------------------------------------------------------------------------------------------------
 
 void complete_small(DomainConfig& config, const Chipset& chipset) {
     Devices& devices = config.devices;

@@ -36,6 +36,14 @@ std::string name_of(const Interface& interface) {
     return fmt::format("interface '{}'", interface.mac);
 }
 
+Controller& insert_controller(Devices& devices, Controller controller) {
+    auto& all = devices.controllers;
+    auto at = all.end();
+    for (auto i = all.begin(); i != all.end(); ++i)
+        if (i->type == controller.type && i->index.value_or(0) < controller.index.value_or(0)) at = i + 1;
+    return *all.insert(at, std::move(controller));
+}
+
 std::vector<DeviceRef> list_devices(Devices& devices) {
     std::vector<DeviceRef> out;
     add_named(out, devices.disks);

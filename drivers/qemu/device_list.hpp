@@ -17,6 +17,9 @@ struct DeviceRef {
 /// In the order of the definition's lists. Invalid after any list changes.
 std::vector<DeviceRef> list_devices(Devices& devices);
 
+/// Behind those of its kind with a lower index, else at the end.
+Controller& insert_controller(Devices& devices, Controller controller);
+
 std::string name_of(const Disk& disk);
 std::string name_of(const Controller& controller);
 std::string name_of(const Interface& interface);

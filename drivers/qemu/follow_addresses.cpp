@@ -67,7 +67,8 @@ private:
     static std::string text_of(const HostMdevAddress& a) { return " " + a.uuid; }
     static std::string text_of(const Hostdev& hostdev) {
         std::string out{word(hostdev.type)};
-        if (const auto& address = hostdev.source.address) out += std::visit([](auto& a) { return text_of(a); }, *address);
+        if (const auto& address = hostdev.source.address)
+            out += std::visit([](auto& a) { return text_of(a); }, *address);
         return out + fmt::format(" {} {}", hostdev.source.vendor_id.value_or(0), hostdev.source.product_id.value_or(0));
     }
     std::map<std::string, unsigned> counts_;
@@ -107,7 +108,7 @@ void bring_bus(DomainConfig& config, const DomainConfig& previous, unsigned inde
     if (std::any_of(now.begin(), now.end(), [&](auto& c) { return is_pci_controller(c, index); })) return;
     const auto old = std::find_if(before.begin(), before.end(), [&](auto& c) { return is_pci_controller(c, index); });
     if (old == before.end()) return;
-    now.push_back(*old);
+    insert_controller(config.devices, *old);
     if (const auto* above = old->info.address_as<PciAddress>(); above && index > 0 && above->bus < index)
         bring_bus(config, previous, above->bus);
 }
@@ -128,6 +129,10 @@ void bring_buses(DomainConfig& config, const DomainConfig& previous) {
 
 }  // namespace
 
+void follow_buses(DomainConfig& config, const DomainConfig& previous) {
+    if (chipset_of(config).kind == chipset_of(previous).kind) bring_buses(config, previous);
+}
+
 void follow_addresses(DomainConfig& config, const DomainConfig& previous) {
     if (chipset_of(config).kind != chipset_of(previous).kind) return;
     Devices before_devices = previous.devices;
@@ -144,7 +149,6 @@ void follow_addresses(DomainConfig& config, const DomainConfig& previous) {
         if (!place.empty() && !taken.insert(place).second) continue;
         info->address = old->second->address;
     }
-    bring_buses(config, previous);
 }
 
 }  // namespace virtbus::qemu

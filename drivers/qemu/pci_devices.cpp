@@ -105,7 +105,7 @@ void add_disks_and_below(DomainConfig& config, Needs& needs) {
     if (devices.pstore) needs.add(devices.pstore->info, needs.pci(), "pstore");
 }
 
-// ---- the places of the chipsets -------------------------------------------------------------------------------------
+// ---- the places of the chipsets
 
 PciAddress at(unsigned slot, unsigned function) {
     PciAddress address;

@@ -3,6 +3,7 @@
 // variable store, outputs, sockets and links.
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -57,7 +58,6 @@ Fd duplicate(const Fd& fd) {
 }
 
 // ---- images
-// ------------------------------------------------------------------------------------------------------------
 
 struct Seen {
     ImageHeader header;
@@ -189,7 +189,6 @@ Task<> open_image(Opening& opening, NamedFile named) {
 }
 
 // ---- copies, stores
-// ----------------------------------------------------------------------------------------------------
 
 /// A sealed copy in memory: nobody can change what was checked, and QEMU may open it by name again.
 Fd sealed_copy(const Fd& from, const std::string& path) {
@@ -262,7 +261,6 @@ Task<> open_store(Opening& opening, NamedFile named) {
 }
 
 // ---- outputs, sockets
-// --------------------------------------------------------------------------------------------------
 
 /// QEMU looks in its sets for exactly the access it wants, and for outputs that is write-only.
 Fd write_only(Fd fd, const std::string& path) {
@@ -318,6 +316,38 @@ Task<> open_named(Opening& opening, NamedFile named) {
     opening.opened.files[named.key] = std::move(file);
 }
 
+// ---- displays, links
+
+/// The first port from 5900 on which nobody listens. Somebody may take it before QEMU does; its start fails then.
+int free_display_port(const std::set<int>& taken) {
+    for (int port = 5900; port < 65536; ++port) {
+        if (taken.contains(port)) continue;
+        const Fd fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+        const int yes = 1;
+        ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+        struct sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_port = htons(static_cast<std::uint16_t>(port));
+        address.sin_addr.s_addr = htonl(INADDR_ANY);
+        if (::bind(fd.get(), reinterpret_cast<const struct sockaddr*>(&address), sizeof address) == 0) return port;
+    }
+    throw Error{Code::limits_exceeded, "no port from 5900 to 65535 is free for a display"};
+}
+
+void choose_ports(Opening& opening) {
+    const auto& displays = opening.config.devices.graphics;
+    std::set<int> taken;
+    for (const auto& display : displays) taken.insert(display.port.value_or(-1));
+    for (std::size_t i = 0; i < displays.size(); ++i) {
+        const bool by_port = displays[i].listens.empty() || displays[i].listens[0].type == "address" ||
+                             displays[i].listens[0].type == "network";
+        const bool open = displays[i].port.value_or(-1) < 0 && displays[i].tls_port.value_or(-1) <= 0;
+        if (displays[i].type != GraphicsType::spice || !by_port || !open) continue;
+        opening.opened.ports[i] = free_display_port(taken);
+        taken.insert(opening.opened.ports[i]);
+    }
+}
+
 bool needs_link(InterfaceType type) {
     return type == InterfaceType::bridge || type == InterfaceType::network || type == InterfaceType::direct ||
            type == InterfaceType::ethernet;
@@ -343,6 +373,7 @@ Task<OpenedResources> open_resources(const DomainConfig& config, Resources& reso
                                      OpenOptions options) {
     Opening opening{config, resources, workers, options, {}};
     for (auto& file : files_of(config, options.runtime_folder)) co_await open_named(opening, std::move(file));
+    choose_ports(opening);
     co_await open_links(opening);
     co_return std::move(opening.opened);
 }

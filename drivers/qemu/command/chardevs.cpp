@@ -122,7 +122,6 @@ KeyValues backend_words(Argv& line, ChardevType type, const ChardevBackend& back
 }
 
 // ---- front ends
-// --------------------------------------------------------------------------------------------------------
 
 std::string serial_driver(const SerialTarget& target) {
     if (target.model == "16550a" || target.model == "pl011" || target.model == "sclpconsole" ||

@@ -36,7 +36,6 @@ void set_cache(Json& node, const Disk& disk) {
 }
 
 // ---- sources on the network
-// --------------------------------------------------------------------------------------------
 
 Json server_of(const StorageHost& host, const char* default_port) {
     if (host.transport == "unix") return Json{}.set("type", "unix").set("path", host.socket);
@@ -101,8 +100,16 @@ Json network_storage(const Disk& disk, const StorageSource& source) {
     refuse(disk, fmt::format("sources of protocol '{}' are not supported", protocol));
 }
 
+Json nvme_storage(const Disk& disk, const StorageSource& source) {
+    if (!source.address) refuse(disk, "an NVMe source needs the <address> of its controller");
+    const auto& at = *source.address;
+    return Json{}
+        .set("driver", "nvme")
+        .set("device", fmt::format("{:04x}:{:02x}:{:02x}.{:x}", at.domain, at.bus, at.slot, at.function))
+        .set("namespace", source.nvme_namespace.value_or(1));
+}
+
 // ---- nodes
-// -------------------------------------------------------------------------------------------------------------
 
 /// Writes the nodes of one disk and knows their names.
 class Nodes {
@@ -113,7 +120,13 @@ public:
     std::string add() {
         const std::string key = "disk:" + disk_.target.dev;
         if (line_.runnable()) return disk_.source ? add_empty() : "";
-        if (disk_.source && disk_.type == StorageType::network) return add_network();
+        if (disk_.source && disk_.type == StorageType::network)
+            return add_remote(network_storage(disk_, *disk_.source));
+        if (disk_.source && disk_.type == StorageType::nvme) return add_remote(nvme_storage(disk_, *disk_.source));
+        if (disk_.type == StorageType::volume)
+            refuse(disk_, "storage pools are not served yet; name the file or block device");
+        if (disk_.type == StorageType::dir || disk_.type == StorageType::vhostvdpa)
+            refuse(disk_, fmt::format("sources of type '{}' are not supported", word(disk_.type)));
         if (!line_.find(key)) return "";
         std::size_t levels = 1;
         while (line_.find(fmt::format("{}/{}", key, levels))) ++levels;
@@ -142,13 +155,12 @@ private:
                            .set("file", name + "-storage"));
         return name + "-format";
     }
-    std::string add_network() {
+    std::string add_remote(Json storage) {
         const std::string name = next();
-        Json storage = network_storage(disk_, *disk_.source);
         storage.set("node-name", name + "-storage").set("auto-read-only", true).set("discard", "unmap");
         set_cache(storage, disk_);
         line_.blockdev(storage);
-        line_.out.needs_network = true;
+        line_.out.needs_network |= disk_.type == StorageType::network;
         return add_format(name, disk_.driver ? disk_.driver->type : "raw", disk_.readonly, "", true);
     }
     std::string add_level(const std::string& key, bool top, unsigned number, const std::string& below) {
@@ -238,7 +250,6 @@ std::string add_filters(Argv& line, const Disk& disk, std::string node) {
 }
 
 // ---- devices
-// -----------------------------------------------------------------------------------------------------------
 
 void set_virtio_blk(Json& device, Argv& line, const Disk& disk) {
     device.set("driver", line.virtio_driver("virtio-blk", disk.model, disk.info));

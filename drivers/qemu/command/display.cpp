@@ -11,7 +11,7 @@ namespace virtbus::qemu {
 
 namespace {
 
-constexpr int first_vnc_port = 5900;
+constexpr int first_display_port = 5900;
 
 /// The first <listen> of that type, or null.
 const GraphicsListen* find_listen(const Graphics& graphics, std::string_view type) {
@@ -44,15 +44,15 @@ void add_vnc(Argv& line, const Graphics& graphics) {
         std::string address = doubled_commas(address_of(graphics));
         if (address.find(':') != address.npos) address = "[" + address + "]";
         chosen_by_qemu = graphics.port.value_or(-1) < 0;
-        if (!chosen_by_qemu && *graphics.port < first_vnc_port)
+        if (!chosen_by_qemu && *graphics.port < first_display_port)
             throw Error{Code::unsupported_configuration,
-                        fmt::format("VNC port {} is below {}", *graphics.port, first_vnc_port)};
-        where = fmt::format("{}:{}", address, chosen_by_qemu ? 0 : *graphics.port - first_vnc_port);
+                        fmt::format("VNC port {} is below {}", *graphics.port, first_display_port)};
+        where = fmt::format("{}:{}", address, chosen_by_qemu ? 0 : *graphics.port - first_display_port);
         line.out.needs_network = true;
     }
     if (line.runnable()) where = "none", chosen_by_qemu = false;
     KeyValues vnc{where};
-    if (chosen_by_qemu) vnc.add("to", 65535 - first_vnc_port);
+    if (chosen_by_qemu) vnc.add("to", 65535 - first_display_port);
     if (graphics.websocket && where != "none")
         vnc.add("websocket", *graphics.websocket < 0 ? "on" : std::to_string(*graphics.websocket));
     if (graphics.password) vnc.add("password", true);
@@ -71,11 +71,12 @@ void add_spice(Argv& line, const Graphics& graphics) {
     } else if (find_listen(graphics, "none") || find_listen(graphics, "socket")) {
         spice.add("port", 0);
     } else {
-        if (graphics.port.value_or(-1) < 0 && graphics.tls_port.value_or(-1) <= 0)
-            throw Error{
-                Code::unsupported_configuration,
-                "SPICE cannot choose its own port yet; give <graphics port=>, or <listen type='socket' socket=>"};
-        if (graphics.port.value_or(-1) > 0) spice.add("port", *graphics.port);
+        const auto chosen =
+            line.opened.ports.find(static_cast<std::size_t>(&graphics - line.config.devices.graphics.data()));
+        const int port = chosen != line.opened.ports.end()                  ? chosen->second
+                         : line.by_path() && graphics.port.value_or(-1) < 0 ? first_display_port
+                                                                            : graphics.port.value_or(-1);
+        if (port > 0) spice.add("port", port);
         if (graphics.tls_port.value_or(-1) > 0) spice.add("tls-port", *graphics.tls_port);
         spice.add("addr", address_of(graphics));
         line.out.needs_network = true;
@@ -111,7 +112,6 @@ void add_dbus(Argv& line, const Graphics& graphics) {
 }
 
 // ---- video
-// -------------------------------------------------------------------------------------------------------------
 
 std::string video_driver(const Argv& line, const Video& video, bool primary) {
     const std::string& type = video.model.type;
@@ -159,7 +159,6 @@ void add_video(Argv& line, const Video& video) {
 }
 
 // ---- input
-// -------------------------------------------------------------------------------------------------------------
 
 std::string virtio_input(const Argv& line, const Input& input) {
     const auto base = input.type == "passthrough" ? std::string{"virtio-input-host"} : "virtio-" + input.type;

@@ -67,8 +67,9 @@ void add_hostdev(Argv& line, const Hostdev& hostdev) {
     switch (hostdev.type) {
         case HostdevType::pci:
             line.out.devices.emplace_back("/dev/vfio/vfio");
-            return line.device(pci_device(line, text_of(get<HostPciAddress>(hostdev.source.address, "a PCI <hostdev>")), hostdev.info),
-                               hostdev.info.alias);
+            return line.device(
+                pci_device(line, text_of(get<HostPciAddress>(hostdev.source.address, "a PCI <hostdev>")), hostdev.info),
+                hostdev.info.alias);
         case HostdevType::usb:
             return line.device(usb_device(line, hostdev), hostdev.info.alias);
         case HostdevType::mdev:

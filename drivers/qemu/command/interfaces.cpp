@@ -110,6 +110,11 @@ void add_netdev(Argv& line, const Interface& interface, std::size_t index) {
     } else {
         switch (interface.type) {
             case InterfaceType::bridge:
+                if (line.by_path()) {
+                    netdev.set("type", "bridge").set("br", source_of(interface).bridge);
+                    break;
+                }
+                [[fallthrough]];
             case InterfaceType::ethernet:
             case InterfaceType::network:
             case InterfaceType::direct:

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The real emulator takes the runnable command line of every x86 definition of the corpus: it comes up with its CPUs
+// stopped, and quits when told.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/drivers/domain_bed.hpp"
+#include "virtbus/fd.hpp"
+
+namespace virtbus::qemu {
+namespace {
+
+using namespace virtbus::test;
+
+constexpr auto emulator = "/usr/bin/qemu-system-x86_64";
+
+/// What it said on its standard error; "" when it came up and left with 0.
+std::string run(std::vector<std::string> argv) {
+    argv.insert(argv.end(), {"-qmp", "stdio"});
+    const Fd input{::memfd_create("input", 0)}, errors{::memfd_create("errors", 0)};
+    constexpr std::string_view talk = R"({"execute":"qmp_capabilities"}{"execute":"quit"})";
+    EXPECT_EQ(::pwrite(input.get(), talk.data(), talk.size(), 0), static_cast<ssize_t>(talk.size()));
+    std::vector<char*> words;
+    for (auto& word : argv) words.push_back(word.data());
+    words.push_back(nullptr);
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::dup2(input.get(), 0);
+        ::dup2(::open("/dev/null", O_WRONLY), 1);
+        ::dup2(errors.get(), 2);
+        ::alarm(60);
+        ::execv(words[0], words.data());
+        ::_exit(127);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    std::string said(4096, '\0');
+    said.resize(static_cast<std::size_t>(std::max<ssize_t>(0, ::pread(errors.get(), said.data(), said.size(), 0))));
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? "" : "status " + std::to_string(status) + ": " + said;
+}
+
+class Accepted : public testing::TestWithParam<std::string> {};
+
+TEST_P(Accepted, ByTheRealEmulator) {
+    if (::access(emulator, X_OK) != 0) GTEST_SKIP() << emulator << " is not installed";
+    std::vector<std::string> argv;
+    try {
+        DomainConfig config = xml::parse_domain(read_text(data_folder() / "domains" / (GetParam() + ".xml"))).config;
+        if (config.os.arch != "x86_64" && config.os.arch != "i686" && !config.os.arch.empty()) return;
+        if (config.type == "kvm" && ::access("/dev/kvm", R_OK | W_OK) != 0) GTEST_SKIP() << "no /dev/kvm";
+        config.devices.emulator = emulator;
+        config = whole(config);
+        argv = standalone_command(config, known_capabilities("x86_64"), true);
+    } catch (const Error&) {
+        return;  // refused before; command_line_test expects that
+    }
+    EXPECT_EQ(run(argv), "") << one_a_line(argv);
+}
+
+INSTANTIATE_TEST_SUITE_P(Domains, Accepted, testing::ValuesIn(domain_names()), [](const auto& each) {
+    std::string name = each.param;
+    std::replace_if(name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c); }, '_');
+    return name;
+});
+
+}  // namespace
+}  // namespace virtbus::qemu
