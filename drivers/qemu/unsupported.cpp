@@ -3,6 +3,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "qemu/chipset.hpp"
+#include "qemu/command_line.hpp"
+#include "virtbus/error.hpp"
+
 namespace virtbus::qemu {
 
 namespace {
@@ -42,6 +48,74 @@ void check_displays(const DomainConfig& config, const Capabilities& known, Probl
                 fmt::format("graphics type {}: {} was built without it", word(graphics.type), known.binary));
 }
 
+void check_contradictions(const DomainConfig& config, const Capabilities&, Problems& problems) {
+    const bool x86 = chipset_of(config).x86();
+    const bool acpi = config.features && config.features->acpi && config.features->acpi->on();
+    for (const auto& memory : config.devices.memories)
+        if (x86 && !acpi && memory.model != "sgx-epc") {
+            problems.push_back(fmt::format("memory device {}: needs <features><acpi/>", memory.model));
+            break;
+        }
+    const auto isa = std::ranges::count_if(
+        config.devices.serials, [](auto& serial) { return serial.target && serial.target->type == "isa-serial"; });
+    if (isa > 4)
+        problems.push_back(fmt::format("{} ISA serial ports: QEMU takes 4; the others may be of type pci-serial", isa));
+    const std::size_t cells = config.cpu && config.cpu->numa ? config.cpu->numa->cells.size() : 0;
+    for (const auto& controller : config.devices.controllers)
+        if (controller.target && controller.target->node && *controller.target->node >= cells)
+            problems.push_back(fmt::format("PCI controller {}: there is no NUMA cell {}", controller.index.value_or(0),
+                                           *controller.target->node));
+    const bool like_host = config.cpu && (config.cpu->mode == "host-passthrough" || config.cpu->mode == "maximum");
+    if (config.cpu && config.cpu->cache && config.cpu->cache->mode == "passthrough" && !like_host)
+        problems.emplace_back("cpu cache mode passthrough: needs cpu mode host-passthrough or maximum");
+    if (config.type != "kvm" && config.features && config.features->hyperv)
+        problems.emplace_back("features hyperv: need type kvm");
+    for (const auto& iommu : config.devices.iommus)
+        if (iommu.driver && iommu.driver->eim.value_or(false) &&
+            (config.type != "kvm" || !config.features || config.features->ioapic_driver != "qemu"))
+            problems.emplace_back("iommu with eim: needs type kvm and <features><ioapic driver='qemu'/>");
+}
+
+void check_firmware(const DomainConfig& config, const Capabilities&, Problems& problems) {
+    const bool found = config.os.loader && !config.os.loader->path.empty();
+    if (config.os.firmware == "efi" && !found)
+        problems.push_back(fmt::format(
+            "firmware efi: no descriptor of this host fits machine {} and the features asked for", config.os.machine));
+}
+
+/// The value of a member of a flat JSON object that the command line wrote.
+std::string_view member_of(std::string_view json, std::string_view name) {
+    const auto key = fmt::format("\"{}\":\"", name);
+    const auto at = json.find(key);
+    if (at == json.npos) return {};
+    json.remove_prefix(at + key.size());
+    return json.substr(0, json.find('"'));
+}
+
+/// Every device, object and back end on the line must be one the emulator has.
+void check_line(const DomainConfig& config, const Capabilities& known, Problems& problems) {
+    std::vector<std::string> argv;
+    try {
+        argv = standalone_command(config, known, false);
+    } catch (const Error& error) {
+        problems.emplace_back(error.what());
+        return;
+    }
+    const auto check = [&](const Capabilities::Names& names, std::string_view name, const char* what) {
+        if (!names.empty() && !name.empty() && !names.contains(name))
+            problems.push_back(fmt::format("{} {}: {} does not have it", what, name, known.binary));
+    };
+    for (std::size_t i = 1; i < argv.size(); ++i) {
+        const std::string& option = argv[i - 1];
+        if (option == "-device") check(known.devices, member_of(argv[i], "driver"), "device");
+        if (option == "-object") check(known.objects, member_of(argv[i], "qom-type"), "object");
+        if (option == "-chardev")
+            check(known.chardevs, std::string_view{argv[i]}.substr(0, argv[i].find(',')), "character device back end");
+    }
+    std::ranges::sort(problems);
+    problems.erase(std::unique(problems.begin(), problems.end()), problems.end());
+}
+
 }  // namespace
 
 std::vector<std::string> unsupported(const DomainConfig& config, const Capabilities& capabilities) {
@@ -50,6 +124,9 @@ std::vector<std::string> unsupported(const DomainConfig& config, const Capabilit
     check_machine(config, capabilities, problems);
     check_cpu(config, capabilities, problems);
     check_displays(config, capabilities, problems);
+    check_firmware(config, capabilities, problems);
+    check_contradictions(config, capabilities, problems);
+    check_line(config, capabilities, problems);
     return problems;
 }
 

@@ -88,6 +88,18 @@ public:
         for (const auto& taken : taken_) all += taken.second == "hub" ? hub_ports : 0;
         return all > taken_.size() ? static_cast<unsigned>(all - taken_.size()) : 0;
     }
+    /// A port behind a hub wants the hub.
+    void check_hubs() const {
+        for (const auto& [place, who] : taken_) {
+            const auto dot = place.second.rfind('.');
+            if (dot == std::string::npos) continue;
+            const auto above = taken_.find({place.first, place.second.substr(0, dot)});
+            if (above == taken_.end() || above->second != "hub")
+                throw Error{Code::unsupported_configuration,
+                            fmt::format("{} is at port {} of USB bus {}, but there is no hub at port {}", who,
+                                        place.second, place.first, place.second.substr(0, dot))};
+        }
+    }
     void add_hub() {
         const auto at = find(std::nullopt);
         if (!at) return;
@@ -148,6 +160,7 @@ void assign_usb_addresses(DomainConfig& config) {
         ports.take(*at, device.name);
         device.info->address = *at;
     }
+    ports.check_hubs();
 }
 
 }  // namespace virtbus::qemu

@@ -34,7 +34,8 @@ inline std::filesystem::path data_folder() {
 inline std::vector<std::string> domain_names() {
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator{data_folder() / "domains"})
-        if (entry.path().extension() == ".xml") names.push_back(entry.path().stem().string());
+        if (entry.path().extension() == ".xml" && entry.path().stem().extension() != ".out")
+            names.push_back(entry.path().stem().string());
     std::sort(names.begin(), names.end());
     return names;
 }

@@ -26,7 +26,7 @@ constexpr std::array usb_models{Model{"piix3-uhci", "piix3-usb-uhci"},
                                 Model{"pci-ohci", "pci-ohci"},
                                 Model{"nec-xhci", "nec-usb-xhci"},
                                 Model{"qemu-xhci", "qemu-xhci"}};
-constexpr std::array scsi_models{Model{"lsilogic", "lsi"},          Model{"auto", "lsi"},
+constexpr std::array scsi_models{Model{"lsilogic", "lsi53c895a"},   Model{"auto", "lsi53c895a"},
                                  Model{"lsisas1068", "mptsas1068"}, Model{"lsisas1078", "megasas"},
                                  Model{"vmpvscsi", "pvscsi"},       Model{"ibmvscsi", "spapr-vscsi"},
                                  Model{"am53c974", "am53c974"},     Model{"dc390", "dc-390"}};

@@ -103,7 +103,8 @@ void add_features(KeyValues& out, const Cpu& cpu) {
     if (cpu.cache) {
         if (cpu.cache->mode == "disable") out.add("l3-cache", false);
         if (cpu.cache->mode == "emulate") out.add("l3-cache", true);
-        if (cpu.cache->mode == "passthrough") out.add("host-cache-info", true).add("l3-cache", false);
+        const bool like_host = cpu.mode == "host-passthrough" || cpu.mode == "maximum";
+        if (cpu.cache->mode == "passthrough" && like_host) out.add("host-cache-info", true).add("l3-cache", false);
     }
     if (cpu.maxphysaddr) {
         if (cpu.maxphysaddr->mode == "passthrough")

@@ -107,7 +107,10 @@ void add_dbus(Argv& line, const Graphics& graphics) {
     display.add("p2p", true);
     if (graphics.gl && graphics.gl->enable.value_or(false) && !line.runnable())
         display.add("gl", true).add_text("rendernode", graphics.gl->rendernode);
-    display.add_text("audiodev", graphics.audio_id ? fmt::format("audio{}", *graphics.audio_id) : "");
+    // QEMU wants a back end of its own kind here and nothing else.
+    for (const auto& audio : line.config.devices.audios)
+        if (audio.id == graphics.audio_id.value_or(audio.id) && audio.type == "dbus" && !line.runnable())
+            display.add("audiodev", fmt::format("audio{}", audio.id));
     line.arg("-display", display);
 }
 
@@ -117,7 +120,7 @@ std::string video_driver(const Argv& line, const Video& video, bool primary) {
     const std::string& type = video.model.type;
     const bool gl = video.model.acceleration && video.model.acceleration->accel3d.value_or(false) && !line.runnable();
     if (type == "virtio") {
-        if (video.driver && video.driver->name == "vhostuser")
+        if (!line.runnable() && video.driver && video.driver->name == "vhostuser")
             return primary && line.chipset.x86() ? "vhost-user-vga" : "vhost-user-gpu-pci";
         if (primary && line.chipset.x86()) return gl ? "virtio-vga-gl" : "virtio-vga";
         return line.virtio_driver(gl ? "virtio-gpu-gl" : "virtio-gpu", "", video.info);
@@ -140,7 +143,7 @@ void add_video(Argv& line, const Video& video) {
     if (model.type == "virtio") {
         set_virtio(device, video.driver);
         device.set("max_outputs", model.heads);
-        device.set("blob", model.blob);
+        if (!line.runnable()) device.set("blob", model.blob);  // needs /dev/udmabuf
     }
     if (model.type == "qxl") {
         device.set("max_outputs", model.heads);
@@ -197,6 +200,11 @@ void add_input(Argv& line, const Input& input) {
     line.device(device, input.info.alias);
 }
 
+std::ptrdiff_t depth(const Hub& hub) {
+    const auto* at = hub.info.address_as<UsbAddress>();
+    return at ? std::count(at->port.begin(), at->port.end(), '.') : 0;
+}
+
 }  // namespace
 
 void add_graphics(Argv& line) {
@@ -236,11 +244,16 @@ void add_videos(Argv& line) {
 }
 
 void add_inputs(Argv& line) {
-    for (const auto& hub : line.config.devices.hubs) {
+    // A hub behind another one comes after it.
+    std::vector<const Hub*> hubs;
+    for (const auto& hub : line.config.devices.hubs) hubs.push_back(&hub);
+    std::sort(hubs.begin(), hubs.end(),
+              [](const Hub* a, const Hub* b) { return std::pair{depth(*a), a} < std::pair{depth(*b), b}; });
+    for (const Hub* hub : hubs) {
         Json device;
         device.set("driver", "usb-hub");
-        line.place(device, hub.info);
-        line.device(device, hub.info.alias);
+        line.place(device, hub->info);
+        line.device(device, hub->info.alias);
     }
     for (const auto& input : line.config.devices.inputs) add_input(line, input);
 }

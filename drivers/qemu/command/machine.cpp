@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
+#include <ctime>
 
 #include "qemu/command/families.hpp"
 #include "virtbus/error.hpp"
@@ -69,6 +71,25 @@ void add_features(const Argv& line, KeyValues& machine) {
     if (line.chipset.kind == Chipset::Kind::virt) add_switch(machine, "ras", features.ras);
 }
 
+/// True when the guest's memory is to be encrypted.
+bool add_launch_security(Argv& line) {
+    const auto& security = line.config.launch_security;
+    if (!security || line.runnable()) return false;
+    if (security->type != "sev")
+        throw Error{Code::unsupported_configuration,
+                    fmt::format("launch security of type '{}' is not supported yet; 'sev' is", security->type)};
+    Json object;
+    object.set("qom-type", "sev-guest").set("id", "lsec0").set("cbitpos", security->cbitpos);
+    object.set("reduced-phys-bits", security->reduced_phys_bits).set("policy", security->policy);
+    if (!security->dh_cert.empty() || !security->session.empty())
+        throw Error{Code::unsupported_configuration,
+                    "launch security with a session or a certificate is not supported yet"};
+    object.set("kernel-hashes", security->kernel_hashes);
+    line.object(object);
+    line.out.devices.emplace_back("/dev/sev");
+    return true;
+}
+
 void add_accelerator(Argv& line) {
     const DomainConfig& config = line.config;
     if (config.type == "kvm") {
@@ -84,6 +105,29 @@ void add_accelerator(Argv& line) {
     if (config.features && config.features->tcg && config.features->tcg->tb_cache)
         accel.add("tb-size", *config.features->tcg->tb_cache >> 20);
     line.arg("-accel", accel);
+}
+
+std::string moment(std::time_t seconds) {
+    std::tm parts{};
+    ::gmtime_r(&seconds, &parts);
+    return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
+                       parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
+/// Where the guest's clock stands. A clock that runs beside the host's depends on when it starts, so the stand-alone
+/// form leaves the difference out.
+std::string clock_base(Argv& line, const GuestClock& clock) {
+    if (clock.offset == "absolute" && clock.start) return moment(static_cast<std::time_t>(*clock.start));
+    if (clock.offset == "timezone") line.out.environment["TZ"] = clock.timezone;
+    const bool local = clock.offset == "localtime" || clock.offset == "timezone" ||
+                       (clock.offset == "variable" && clock.basis == "localtime");
+    long seconds = 0;
+    std::from_chars(clock.adjustment.data(), clock.adjustment.data() + clock.adjustment.size(), seconds);
+    if (seconds == 0 || line.by_path()) return local ? "localtime" : "utc";
+    const std::time_t now = std::time(nullptr);
+    std::tm here{};
+    ::localtime_r(&now, &here);
+    return moment(now + seconds + (local ? here.tm_gmtoff : 0));
 }
 
 void add_timers(Argv& line) {
@@ -108,7 +152,7 @@ void add_machine(Argv& line) {
     if (has_nvdimm(config)) machine.add("nvdimm", true);
     if (has_hmat(config)) machine.add("hmat", true);
     if (config.memory_backing && config.memory_backing->nosharepages) machine.add("mem-merge", false);
-    if (config.launch_security) machine.add("confidential-guest-support", "lsec0");
+    if (add_launch_security(line)) machine.add("confidential-guest-support", "lsec0");
     for (const auto& [property, node] :
          {std::pair{"pflash0", "libvirt-pflash0-format"}, {"pflash1", "libvirt-pflash1-format"}})
         if ((property[6] == '0' ? line.find("loader") : line.find("nvram")) && config.os.loader->type == "pflash")
@@ -135,15 +179,8 @@ void add_smp(Argv& line) {
 }
 
 void add_clock(Argv& line) {
-    const GuestClock& clock = *line.config.clock;
     KeyValues rtc;
-    if (clock.offset == "localtime" || (clock.offset == "variable" && clock.basis == "localtime"))
-        rtc.add("base", "localtime");
-    else if (clock.offset == "absolute" && clock.start)
-        rtc.add("base", fmt::format("{}", *clock.start));
-    else
-        rtc.add("base", "utc");
-    if (clock.offset == "timezone") line.out.environment["TZ"] = clock.timezone;
+    rtc.add("base", clock_base(line, *line.config.clock));
     if (const Timer* timer = find_timer(line.config, "rtc")) {
         if (timer->track == "guest") rtc.add("clock", "vm");
         if (timer->track == "wall") rtc.add("clock", "host");

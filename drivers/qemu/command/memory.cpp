@@ -6,6 +6,7 @@
 
 #include "qemu/command/families.hpp"
 #include "qemu/pci_devices.hpp"
+#include "virtbus/error.hpp"
 
 namespace virtbus::qemu {
 
@@ -73,20 +74,6 @@ std::uint64_t main_size(const DomainConfig& config) {
 }
 
 void add_hmat(Argv& line, const CpuNuma& numa) {
-    unsigned index = 0;
-    for (const auto& cell : numa.cells) {
-        const unsigned node = cell.id.value_or(index++);
-        for (const auto& cache : cell.caches)
-            line.arg("-numa", KeyValues{"hmat-cache"}
-                                  .add("node-id", node)
-                                  .add("size", fmt::format("{}K", cache.size >> 10))
-                                  .add("level", cache.level)
-                                  .add("associativity", cache.associativity == "full" ? "complex" : cache.associativity)
-                                  .add("policy", cache.policy == "writethrough" ? "write-through"
-                                                 : cache.policy == "writeback"  ? "write-back"
-                                                                                : cache.policy)
-                                  .add("line", cache.line));
-    }
     const auto add = [&](const std::vector<NumaInterconnect>& list, const char* kind, const char* value_name,
                          bool kib) {
         for (const auto& each : list)
@@ -103,6 +90,20 @@ void add_hmat(Argv& line, const CpuNuma& numa) {
     };
     add(numa.latencies, "-latency", "latency", false);
     add(numa.bandwidths, "-bandwidth", "bandwidth", true);
+    unsigned index = 0;
+    for (const auto& cell : numa.cells) {
+        const unsigned node = cell.id.value_or(index++);
+        for (const auto& cache : cell.caches)
+            line.arg("-numa", KeyValues{"hmat-cache"}
+                                  .add("node-id", node)
+                                  .add("size", fmt::format("{}K", cache.size >> 10))
+                                  .add("level", cache.level)
+                                  .add("associativity", cache.associativity == "full" ? "complex" : cache.associativity)
+                                  .add("policy", cache.policy == "writethrough" ? "write-through"
+                                                 : cache.policy == "writeback"  ? "write-back"
+                                                                                : cache.policy)
+                                  .add("line", cache.line));
+    }
 }
 
 void add_numa(Argv& line, const CpuNuma& numa) {
@@ -161,6 +162,8 @@ Json device_backend(const Argv& line, const MemoryDevice& memory, const std::str
 }
 
 void add_memory_device(Argv& line, const MemoryDevice& memory) {
+    if (memory.model == "sgx-epc")
+        throw Error{Code::unsupported_configuration, "memory devices of model 'sgx-epc' are not supported yet"};
     const std::string backend_id = "mem" + memory.info.alias;
     line.object(device_backend(line, memory, backend_id));
     Json device;
