@@ -154,14 +154,16 @@ void complete_interfaces(DomainConfig& config) {
         if (interface.mac.empty()) interface.mac = random_mac();
 }
 
+/// Those without a port follow the highest one given.
 template <class T>
 void number_ports(std::vector<T>& devices) {
     std::uint32_t next = 0;
     for (auto& device : devices) {
         if (!device.target) device.target.emplace();
-        if (!device.target->port) device.target->port = next;
-        next = std::max(next, *device.target->port + 1);
+        if (device.target->port) next = std::max(next, *device.target->port + 1);
     }
+    for (auto& device : devices)
+        if (!device.target->port) device.target->port = next++;
 }
 
 template <class T>
@@ -219,6 +221,8 @@ void complete_listen(Graphics& graphics) {
                    first.address);
         if (graphics.listens.front().address.empty()) graphics.listens.front().address = graphics.listen;
         graphics.listen = graphics.listens.front().address;
+    } else {
+        graphics.listen.clear();
     }
     const bool has_port = graphics.port.value_or(-1) > 0 || graphics.tls_port.value_or(-1) > 0;
     if (!graphics.autoport && first.type != "socket" && first.type != "none") graphics.autoport = !has_port;
@@ -231,9 +235,11 @@ void complete_others(DomainConfig& config) {
     for (auto& hostdev : d.hostdevs)
         if (hostdev.mode == "subsystem" && !hostdev.managed) hostdev.managed = false;
     std::set<std::string> targets;
-    for (const auto& filesystem : d.filesystems)
+    for (auto& filesystem : d.filesystems) {
+        if (filesystem.accessmode.empty()) filesystem.accessmode = "passthrough";
         if (!targets.insert(filesystem.target_dir).second)
             broken("<filesystem>: target dir='{}' occurs twice", filesystem.target_dir);
+    }
     std::set<std::pair<ControllerType, std::uint32_t>> controllers;
     for (const auto& controller : d.controllers) {
         if (!controller.index || controller.info.usb_master_startport)

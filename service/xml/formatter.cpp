@@ -79,6 +79,7 @@ private:
 
     void attributes(std::span<const Row> rows, const void* owner) {
         for (const auto& row : rows) {
+            if (row.when && !row.when(owner)) continue;
             if (row.kind == Kind::inlined) {
                 attributes(row.table->rows, row.member(mutable_pointer(owner)));
             } else if (row.kind == Kind::attribute) {

@@ -11,11 +11,15 @@ namespace {
 
 // ---- addresses in the guest
 
+/// <address type='pci'/> stays as it is until the driver has chosen.
+bool assigned(const PciAddress& address) {
+    return address.assigned();
+}
 constexpr Row pci_rows[]{
-    attribute<&PciAddress::domain>("domain").range(0, 0xffff).hex(4),
-    attribute<&PciAddress::bus>("bus").range(0, 0xff).hex(2),
-    attribute<&PciAddress::slot>("slot").range(0, 0x1f).hex(2),
-    attribute<&PciAddress::function>("function").range(0, 7).hex(1),
+    attribute<&PciAddress::domain>("domain").only_when<PciAddress, assigned>().range(0, 0xffff).hex(4),
+    attribute<&PciAddress::bus>("bus").only_when<PciAddress, assigned>().range(0, 0xff).hex(2),
+    attribute<&PciAddress::slot>("slot").only_when<PciAddress, assigned>().range(0, 0x1f).hex(2),
+    attribute<&PciAddress::function>("function").only_when<PciAddress, assigned>().range(0, 7).hex(1),
     attribute<&PciAddress::multifunction>("multifunction").on_off(),
 };
 constexpr Row zpci_rows[]{

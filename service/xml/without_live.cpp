@@ -32,6 +32,8 @@ void forget_pty(ChardevType type, ChardevBackend& backend) {
 }
 
 void forget_ports(Graphics& graphics) {
+    for (auto& listen : graphics.listens)
+        if (listen.type == "network") listen.address.clear();  // looked up in the network at start
     if (!graphics.autoport.value_or(false)) return;
     if (graphics.type == GraphicsType::spice) {
         graphics.port.reset();

@@ -54,6 +54,20 @@ TEST(Domain, Addresses) {
     EXPECT_FALSE(disk("").info.address);
 }
 
+TEST(Domain, AnAddressToBeChosenStaysOne) {
+    const auto config = parse("", "<disk><target dev='vda'/><address type='pci' multifunction='on'/></disk>");
+    EXPECT_PRED2(contains, format_domain(config), "<address type='pci' multifunction='on'/>");
+}
+
+TEST(Domain, BlanksInValuesSurvive) {
+    const auto text = "a&#10;b&#9;c&#13;d  e";
+    const auto config = parse(std::string{"<description>"} + text + "</description>",
+                              std::string{"<graphics type='sdl' xauth='"} + text + "'/>");
+    EXPECT_EQ(config.description, "a\nb\tc\rd  e");
+    EXPECT_EQ(config.devices.graphics[0].xauth, "a\nb\tc\rd  e");
+    EXPECT_TRUE(parse_domain(format_domain(config)).config == config);
+}
+
 TEST(Domain, HostAddressIsToldByItsAttributes) {
     const auto source = [](const std::string& type, const std::string& address) {
         return *parse("", "<hostdev type='" + type + "'><source><address " + address + "/></source></hostdev>")
@@ -323,6 +337,10 @@ TEST(Complete, ConsoleAndSerialArePaired) {
     ASSERT_EQ(config.devices.serials.size(), 1U);
     EXPECT_EQ(config.devices.serials[0].type, ChardevType::pty);
     EXPECT_EQ(complete("", "<console type='pty'><target type='virtio'/></console>").devices.serials.size(), 0U);
+    const auto numbered =
+        complete("", "<serial type='null'/><serial type='null'><target port='4'/></serial><serial type='null'/>");
+    EXPECT_EQ(numbered.devices.serials[0].target->port, 5U);
+    EXPECT_EQ(numbered.devices.serials[2].target->port, 6U);
 }
 
 TEST(Complete, Clashes) {
