@@ -11,6 +11,7 @@
 #include "polkit/access.hpp"
 #include "polkit/authority.hpp"
 #include "qemu/driver.hpp"
+#include "service/event_log.hpp"
 #include "service/host/folders.hpp"
 #include "service/host/host.hpp"
 #include "service/host/idle_exit.hpp"
@@ -60,10 +61,12 @@ Task<> live(host::Host& host, Log& log, DaemonOptions options) {
     Reply<> leave{host.loop};
     systemd::Notify notify{host.loop};
     dbus::Face face{host.loop, log, check, VIRTBUS_VERSION, options.system_mode};
-    MachineRoom room{ports, {&qemu, &test}, &links, face.callers(), face.audience()};
+    EventLog events{log, face.audience()};
+    MachineRoom room{ports, {&qemu, &test}, &links, face.callers(), events};
     face.present(room.domains(), room.jobs());
 
     co_await room.load();
+    events.start();
     face.serve_bus([&](const std::string& why) { leave.promise().fail(Error{Code::internal, why}); });
     auto sockets = systemd::take_listening_sockets("virtbusd.socket");
     for (auto& socket : sockets) face.serve_socket(std::move(socket));

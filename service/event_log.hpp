@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// EventLog: an audience that writes what happens to domains into the log, with the fields and the MESSAGE_ID of its
+// kind, and hands everything on to the next audience.
+#pragma once
+
+#include "service/audience.hpp"
+#include "virtbus/ports.hpp"
+
+namespace virtbus {
+
+class EventLog final : public Audience {
+public:
+    EventLog(Log& log, Audience& next) : log_{log}, next_{next} {}
+
+    /// What is there at start-up is no news; from now on it is.
+    void start() { started_ = true; }
+
+    void domain_added(Domain& domain) override;
+    void domain_changed(Domain& domain, const DomainView& before) override;
+    void domain_event(Domain& domain, const DomainEvent& event) override;
+    void domain_removed(const DomainView& last) override;
+    void job_added(Job& job) override { next_.job_added(job); }
+    void job_changed(Job& job, const JobView& before) override { next_.job_changed(job, before); }
+    void job_completed(Job& job) override;
+    void job_removed(std::uint64_t id) override { next_.job_removed(id); }
+
+private:
+    void write(const DomainView& domain, Priority priority, std::string_view message_id, const std::string& what);
+    void state_changed(const DomainView& before, const DomainView& now);
+
+    Log& log_;
+    Audience& next_;
+    bool started_ = false;
+};
+
+}  // namespace virtbus
