@@ -52,7 +52,9 @@ struct Face::Parts {
 Face::Face(Loop& loop, Log& log, PermissionCheck check, std::string version, bool system_mode)
     : parts_{std::make_unique<Parts>(loop, log, std::move(check), std::move(version), system_mode)} {}
 
-Face::~Face() { close(); }
+Face::~Face() {
+    close();
+}
 
 Audience& Face::audience() {
     return parts_->announcer;

@@ -32,6 +32,18 @@ void require(int result, const char* what) {
     if (result < 0) throw Error{Code::internal, fmt::format("cannot {}: {}", what, std::strerror(-result))};
 }
 
+/// No method takes descriptors, and sd-bus would collect any number of them for a message that never gets whole.
+/// Kernels before 6.16 cannot refuse them; there the connection's end closes them.
+void refuse_descriptors(int socket) {
+#ifdef SO_PASSRIGHTS
+    constexpr int pass_rights = SO_PASSRIGHTS;
+#else
+    constexpr int pass_rights = 83;  // asm-generic/socket.h
+#endif
+    const int no = 0;
+    (void)::setsockopt(socket, SOL_SOCKET, pass_rights, &no, sizeof no);
+}
+
 }  // namespace
 
 class Peers::Peer final : public Connection {
@@ -48,6 +60,7 @@ public:
         require(sd_bus_new(&bus_), "make a connection for a peer");
         sd_bus* const bus = bus_;
         try {
+            refuse_descriptors(socket.get());
             require(sd_bus_set_fd(bus, socket.get(), socket.get()), "take a peer's socket");
             socket.release();
             require(sd_bus_set_server(bus, 1, id), "serve a peer");
@@ -140,7 +153,9 @@ private:
 Peers::Peers(Dispatcher& dispatcher, Signals& signals, Loop& loop, Log& log, PeerOptions options)
     : dispatcher_{dispatcher}, signals_{signals}, loop_{loop}, log_{log}, options_{std::move(options)} {}
 
-Peers::~Peers() { close(); }
+Peers::~Peers() {
+    close();
+}
 
 void Peers::close() {
     stop_listening();

@@ -36,9 +36,9 @@ public:
     }
 
     JobPtr start(StartOptions o, Caller caller) override {
-        auto job = verb("start", "domain.start", caller,
-                        fmt::format("{} {} {} {} {}", o.paused, o.autodestroy, o.bypass_cache, o.force_boot, o.reset_nvram),
-                        true);
+        auto job = verb(
+            "start", "domain.start", caller,
+            fmt::format("{} {} {} {} {}", o.paused, o.autodestroy, o.bypass_cache, o.force_boot, o.reset_nvram), true);
         return job;
     }
     JobPtr stop(StopOptions o, Caller caller) override {
@@ -55,8 +55,8 @@ public:
     }
     JobPtr undefine(UndefineOptions o, Caller caller) override {
         return verb("undefine", "domain.delete", caller,
-                    fmt::format("{} {} {} {} {} {} {}", o.managed_save, o.snapshots_metadata, o.checkpoints_metadata, o.nvram,
-                                o.keep_nvram, o.tpm, o.keep_tpm));
+                    fmt::format("{} {} {} {} {} {} {}", o.managed_save, o.snapshots_metadata, o.checkpoints_metadata,
+                                o.nvram, o.keep_nvram, o.tpm, o.keep_tpm));
     }
     JobPtr rename(std::string name, Caller caller) override { return verb("rename", "domain.configure", caller, name); }
     JobPtr set_metadata(std::string kind, std::string uri, std::string key, std::string value, ChangeScope scope,
@@ -68,10 +68,12 @@ public:
         return fmt::format("{} {} {}", kind, uri, static_cast<int>(scope));
     }
     JobPtr set_memory(std::uint64_t bytes, ChangeScope scope, bool maximum, Caller caller) override {
-        return verb("set-memory", "domain.configure", caller, fmt::format("{} {} {}", bytes, static_cast<int>(scope), maximum));
+        return verb("set-memory", "domain.configure", caller,
+                    fmt::format("{} {} {}", bytes, static_cast<int>(scope), maximum));
     }
     JobPtr set_vcpus(std::uint32_t count, ChangeScope scope, bool maximum, Caller caller) override {
-        return verb("set-vcpus", "domain.configure", caller, fmt::format("{} {} {}", count, static_cast<int>(scope), maximum));
+        return verb("set-vcpus", "domain.configure", caller,
+                    fmt::format("{} {} {}", count, static_cast<int>(scope), maximum));
     }
     Task<TimedStats> stats(std::vector<std::string> groups) override {
         TimedStats found;
@@ -99,18 +101,19 @@ public:
         co_return Fd{};
     }
 
-    std::string said;            ///< the last verb and its arguments
+    std::string said;  ///< the last verb and its arguments
     Caller asked_by;
-    bool held = false;           ///< verbs wait for `release` or their stop token
+    bool held = false;  ///< verbs wait for `release` or their stop token
     std::vector<Reply<>::Promise> release;
     bool fails = false;
 
 private:
-    JobPtr verb(const std::string& operation, const std::string& action, const Caller& caller, const std::string& arguments = "",
-                bool publish_now = false) {
+    JobPtr verb(const std::string& operation, const std::string& action, const Caller& caller,
+                const std::string& arguments = "", bool publish_now = false) {
         said = arguments.empty() ? operation : operation + " " + arguments;
         asked_by = caller;
-        return jobs_.run({operation, {view_.uuid}, action, caller, publish_now}, [this](JobPtr job) { return work(job); });
+        return jobs_.run({operation, {view_.uuid}, action, caller, publish_now},
+                         [this](JobPtr job) { return work(job); });
     }
     Task<> work(JobPtr job) {
         if (held) {

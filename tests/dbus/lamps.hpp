@@ -10,8 +10,8 @@
 #include "dbus/server/dispatcher.hpp"
 #include "dbus/server/peers.hpp"
 #include "dbus/server/signals.hpp"
-#include "tests/dbus/client.hpp"
 #include "tests/dbus/lamp_interface.hpp"
+#include "tests/support/bus_client.hpp"
 #include "virtbus/ports.hpp"
 #include "virtbus/reply.hpp"
 

@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <systemd/sd-bus.h>
 
+#include <cstring>
+
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,6 +15,7 @@
 #include "dbus/server/bus_source.hpp"
 #include "dbus/server/message.hpp"
 #include "tests/support/run.hpp"
+#include "virtbus/fd.hpp"
 
 namespace virtbus::testing {
 
@@ -37,21 +40,21 @@ struct Answer {
 
 class Client {
 public:
+    /// On a socket that is connected already, as a plain peer or as if there were a bus.
     Client(host::MainLoop& loop, Fd socket, bool as_on_a_bus = false) : loop_{loop} {
         sd_bus_new(&bus_);
         const int fd = socket.release();
         sd_bus_set_fd(bus_, fd, fd);
-        sd_bus_negotiate_fds(bus_, 1);
         if (as_on_a_bus) sd_bus_set_bus_client(bus_, 1);
-        sd_bus_add_filter(
-            bus_, nullptr,
-            [](sd_bus_message* message, void* self, sd_bus_error*) -> int {
-                static_cast<Client*>(self)->heard(message);
-                return 0;
-            },
-            this);
-        sd_bus_start(bus_);
-        go_on_reading();
+        begin();
+    }
+    /// To an address; calls go to the destination.
+    Client(host::MainLoop& loop, const std::string& address, std::string destination)
+        : loop_{loop}, destination_{std::move(destination)} {
+        sd_bus_new(&bus_);
+        sd_bus_set_address(bus_, address.c_str());
+        sd_bus_set_bus_client(bus_, 1);
+        begin();
     }
     Client(const Client&) = delete;
     Client& operator=(const Client&) = delete;
@@ -72,6 +75,7 @@ public:
     dbus::Message make(const std::string& path, const std::string& interface, const std::string& member,
                        const char* destination = nullptr) {
         sd_bus_message* message = nullptr;
+        if (!destination && !destination_.empty()) destination = destination_.c_str();
         sd_bus_message_new_method_call(bus_, &message, destination, path.c_str(),
                                        interface.empty() ? nullptr : interface.c_str(), member.c_str());
         return dbus::Message{message};
@@ -110,7 +114,7 @@ public:
                 return 0;
             },
             new Slot{pending.slot()}, UINT64_MAX);
-        if (sent < 0) throw std::runtime_error{"cannot send"};
+        if (sent < 0) throw std::runtime_error{std::string{"cannot send: "} + std::strerror(-sent)};
         sd_bus_slot_set_destroy_callback(slot, [](void* data) { delete static_cast<Slot*>(data); });
         sd_bus_slot_set_floating(slot, 1);
         sd_bus_slot_unref(slot);
@@ -158,6 +162,18 @@ public:
     bool closed = false;
 
 private:
+    void begin() {
+        sd_bus_negotiate_fds(bus_, 1);
+        sd_bus_add_filter(
+            bus_, nullptr,
+            [](sd_bus_message* message, void* self, sd_bus_error*) -> int {
+                static_cast<Client*>(self)->heard(message);
+                return 0;
+            },
+            this);
+        if (sd_bus_start(bus_) < 0) throw std::runtime_error{"cannot connect"};
+        go_on_reading();
+    }
     void heard(sd_bus_message* message) {
         std::uint8_t type = 0;
         sd_bus_message_get_type(message, &type);
@@ -166,6 +182,7 @@ private:
                 {sd_bus_message_get_path(message), sd_bus_message_get_member(message), dbus::Message::share(message)});
     }
     host::MainLoop& loop_;
+    std::string destination_;
     sd_bus* bus_ = nullptr;
     std::optional<dbus::BusSource> source_;
 };
