@@ -19,6 +19,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tests/bench/daemon.hpp"
@@ -222,9 +223,12 @@ std::uint32_t process_id(Client& client, const std::string& path) {
     return pid;
 }
 
-bool becomes(sd_bus_message* message, const char* state) {
+/// StateChanged to a state without a process.
+bool tells_of_death(sd_bus_message* message) {
     const char *old_state = nullptr, *new_state = nullptr;
-    return sd_bus_message_read(message, "ss", &old_state, &new_state) > 0 && std::strcmp(new_state, state) == 0;
+    if (sd_bus_message_read(message, "ss", &old_state, &new_state) <= 0) return false;
+    const std::string_view state{new_state};
+    return state == "shutoff" || state == "crashed";
 }
 
 class Table {
@@ -330,7 +334,7 @@ struct Bench {
             const auto pid = static_cast<pid_t>(process_id(client, path));
             Steady::time_point killed;
             client.wait_for_signal(
-                match.c_str(), [](sd_bus_message* m) { return becomes(m, "shutoff") || becomes(m, "crashed"); },
+                match.c_str(), tells_of_death,
                 [&] {
                     killed = Steady::now();
                     ::kill(pid, SIGKILL);
