@@ -22,7 +22,8 @@ public:
     Jobs& jobs();
     Domains& domains();
 
-    /// Reads what is stored and takes up what runs. The audience is not told of what is found: nobody listens yet.
+    /// Reads what is stored and takes up what runs. The audience is not told of the domains found, only
+    /// of what changes with them.
     Task<> load();
     /// Starts what shall start with the host; does nothing when that has been done since boot.
     Task<> autostart();

@@ -105,6 +105,14 @@ public:
     std::set<std::string> open;
 };
 
+/// The host's time, which a test can move on.
+class ShiftedClock final : public Clock {
+public:
+    std::uint64_t now() const override { return real.now() + shift; }
+    host::SystemClock real;
+    std::uint64_t shift = 0;
+};
+
 /// Nothing here starts a process.
 class NoUnits final : public Units {
 public:
@@ -174,7 +182,7 @@ protected:
         patience.sample = Duration{50};
         patience.verb = Duration{5'000};
         patience.adopt = Duration{2'000};
-        ports.emplace(Ports{host.loop, host.clock, host.outside_workers, files, host.spawner, log, units,
+        ports.emplace(Ports{host.loop, clock, host.outside_workers, files, host.spawner, log, units,
                             Folders{root + "/config", root + "/state", root + "/run", root + "/cache", root + "/logs"},
                             "boot-1", false});
     }
@@ -271,6 +279,7 @@ protected:
     }
 
     host::Host host;
+    ShiftedClock clock;
     FaultyFiles files{host.files};
     RecordingLog log;
     NoUnits units;

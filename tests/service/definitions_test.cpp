@@ -1,0 +1,530 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Definitions: making, changing, renaming and removing them, with every guard and its border, on full disks and across
+// crashes.
+#include "world.hpp"
+
+namespace virtbus::tests {
+namespace {
+
+class Definitions : public World {
+protected:
+    std::string state(const std::string& folder, const std::string& name, const std::string& rest) const {
+        return root + "/state/" + folder + '/' + uuid_of(name) + rest;
+    }
+    static std::string with_uuid(std::string text, const std::string& from, const std::string& to) {
+        const auto place = text.find(from);
+        return text.replace(place, from.size(), to);
+    }
+};
+
+TEST_F(Definitions, what_is_stored_is_what_xml_shows_and_what_the_next_daemon_reads) {
+    boot();
+    const auto domain = define(xml("web", "", "<title>T</title><description>D</description>"));
+    EXPECT_EQ(domain->xml({.inactive = true, .secure = true}), read(definition_path("web")));
+    EXPECT_EQ(domain->view().title, "T");
+    EXPECT_EQ(domain->view().memory, 64u << 20);
+    EXPECT_EQ(domain->view().vcpus, 2u);
+    EXPECT_EQ(domain->view().driver, "test");
+    const auto view = domain->view();
+    boot();
+    auto again = get("web")->view();
+    again.state_changed = view.state_changed;
+    EXPECT_TRUE(again == view);
+}
+
+TEST_F(Definitions, domains_are_found_by_name_and_by_any_spelling_of_the_uuid) {
+    boot();
+    const auto domain = define(xml("web"));
+    auto upper = uuid_of("web");
+    for (auto& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    std::erase(upper, '-');
+    EXPECT_EQ(get("web"), domain);
+    EXPECT_EQ(get(uuid_of("web")), domain);
+    EXPECT_EQ(get(upper), domain);
+    EXPECT_EQ(room->domains().find(upper), nullptr);
+    EXPECT_REFUSED(get("nobody"), Code::no_such_domain, "'nobody'");
+}
+
+TEST_F(Definitions, the_list_is_in_uuid_order_and_can_be_read_in_pages) {
+    boot();
+    for (const auto* name : {"a", "b", "c", "d"}) define(xml(name));
+    const auto all = room->domains().list();
+    ASSERT_EQ(all.size(), 4u);
+    std::vector<std::string> paged;
+    for (std::string after;;) {
+        const auto page = room->domains().list(after, 3);
+        if (page.empty()) break;
+        for (const auto& domain : page) paged.push_back(after = domain->view().uuid);
+    }
+    ASSERT_EQ(paged.size(), 4u);
+    EXPECT_TRUE(std::is_sorted(paged.begin(), paged.end()));
+    EXPECT_EQ(paged[2], all[2]->view().uuid);
+}
+
+TEST_F(Definitions, names_that_cannot_be_are_refused) {
+    boot();
+    for (const std::string name : {"", "a/b", ".", "..", "a&#10;b"})
+        EXPECT_REFUSED(define(with_uuid(xml("x"), "<name>x<", "<name>" + name + "<")), Code::invalid_xml, "");
+    EXPECT_REFUSED(define(with_uuid(xml("x"), "<name>x<", "<name>" + std::string(256, 'n') + "<")), Code::invalid_xml,
+                   "255");
+    define(with_uuid(xml("x"), "<name>x<", "<name>" + std::string(255, 'n') + "<"));
+    EXPECT_EQ(room->domains().size(), 1u);
+    EXPECT_REFUSED(define("<domain type='test'><name>y</name>"), Code::invalid_xml, "");
+    EXPECT_REFUSED(define(with_uuid(xml("y"), "type='test'", "type='kvm'")), Code::unsupported, "test");
+}
+
+TEST_F(Definitions, a_name_or_uuid_belongs_to_one_domain) {
+    boot();
+    define(xml("web"));
+    EXPECT_REFUSED(define(with_uuid(xml("web"), uuid_of("web"), uuid_of("other"))), Code::already_exists,
+                   uuid_of("web"));
+    EXPECT_REFUSED(define(with_uuid(xml("other"), uuid_of("other"), uuid_of("web"))), Code::already_exists, "'web'");
+    EXPECT_REFUSED(define(with_uuid(xml("web"), "<uuid>" + uuid_of("web") + "</uuid>", "")), Code::already_exists,
+                   "no UUID");
+    EXPECT_REFUSED(run(room->domains().create(with_uuid(xml("web"), uuid_of("web"), uuid_of("other")), {}, caller)),
+                   Code::already_exists, "web");
+    EXPECT_EQ(room->domains().size(), 1u);
+    const auto made = define(with_uuid(xml("new"), "<uuid>" + uuid_of("new") + "</uuid>", ""));
+    EXPECT_EQ(made->view().uuid.size(), 36u);
+}
+
+TEST_F(Definitions, many_defines_of_one_domain_at_once_leave_one) {
+    boot();
+    std::vector<Task<DomainPtr>> tasks;
+    Scope scope;
+    int done = 0, refused = 0;
+    const auto one = [](World& world, Domains& domains, std::string text, Caller who, int& ok, int& no) -> Task<> {
+        (void)world;
+        try {
+            (void)co_await domains.define(std::move(text), {}, who);
+            ++ok;
+        } catch (const Error& e) {
+            EXPECT_EQ(e.code(), Code::already_exists);
+            ++no;
+        }
+    };
+    for (int i = 0; i < 20; ++i) {
+        scope.spawn(one(*this, room->domains(), xml("web", "", "<title>" + std::to_string(i) + "</title>"), caller,
+                        done, refused));
+        scope.spawn(one(*this, room->domains(),
+                        with_uuid(xml("web"), uuid_of("web"), uuid_of("rival" + std::to_string(i))), caller, done,
+                        refused));
+    }
+    ASSERT_TRUE(until([&] { return done + refused == 40; }));
+    EXPECT_EQ(done, 20);
+    EXPECT_EQ(refused, 20);
+    EXPECT_EQ(room->domains().size(), 1u);
+    EXPECT_EQ(audience.count("added web"), 1u);
+    EXPECT_EQ(get("web")->view().title, "19");
+    EXPECT_NE(read(definition_path("web")).find("<title>19</title>"), std::string::npos);
+}
+
+TEST_F(Definitions, a_failed_define_of_a_new_domain_lets_the_next_one_have_the_name) {
+    boot();
+    files.full = true;
+    EXPECT_REFUSED(define(xml("web")), Code::no_space, "no space");
+    EXPECT_REFUSED(get("web"), Code::no_such_domain, "");
+    EXPECT_TRUE(audience.told.empty() || !audience.heard("added web"));
+    files.full = false;
+    define(xml("web"));
+}
+
+TEST_F(Definitions, on_a_full_disk_the_stored_definition_stays_as_it_was) {
+    boot();
+    define(xml("web", "", "<title>old</title>"));
+    const auto before = read(definition_path("web"));
+    files.full = true;
+    EXPECT_REFUSED(define(xml("web", "", "<title>new</title>")), Code::no_space, "");
+    EXPECT_REFUSED(finish(get("web")->rename("other", caller)), Code::no_space, "");
+    EXPECT_REFUSED(finish(get("web")->set_autostart(true, caller)), Code::no_space, "");
+    files.full = false;
+    EXPECT_EQ(read(definition_path("web")), before);
+    EXPECT_EQ(get("web")->view().title, "old");
+    EXPECT_FALSE(get("web")->view().autostart);
+    define(xml("other"));
+}
+
+TEST_F(Definitions, a_redefine_of_a_running_domain_changes_what_is_stored_only) {
+    boot();
+    const auto domain = running("web");
+    define(xml("web", "", "<title>next</title>"));
+    EXPECT_EQ(domain->view().title, "");
+    EXPECT_TRUE(domain->view().updated);
+    EXPECT_EQ(domain->xml({}).find("next"), std::string::npos);
+    EXPECT_NE(domain->xml({.inactive = true}).find("next"), std::string::npos);
+    boot();
+    const auto again = get("web");
+    EXPECT_TRUE(again->view().updated);
+    finish(again->stop({}, caller));
+    EXPECT_EQ(again->view().title, "next");
+    EXPECT_FALSE(again->view().updated);
+}
+
+TEST_F(Definitions, a_running_transient_domain_becomes_persistent_by_a_define) {
+    boot();
+    const auto domain = run(room->domains().create(xml("tmp"), {}, caller));
+    define(xml("tmp"));
+    EXPECT_TRUE(domain->view().persistent);
+    finish(domain->stop({}, caller));
+    EXPECT_EQ(get("tmp")->view().state, State::shutoff);
+}
+
+TEST_F(Definitions, create_starts_a_defined_domain_with_the_given_definition) {
+    boot();
+    define(xml("web", "", "<title>stored</title>"));
+    const auto domain = run(room->domains().create(xml("web", "", "<title>live</title>"), {}, caller));
+    EXPECT_EQ(domain->view().title, "live");
+    EXPECT_TRUE(domain->view().persistent);
+    EXPECT_TRUE(domain->view().updated);
+    EXPECT_REFUSED(run(room->domains().create(xml("web"), {}, caller)), Code::invalid_state, "running");
+    finish(domain->stop({}, caller));
+    EXPECT_EQ(domain->view().title, "stored");
+}
+
+TEST_F(Definitions, what_is_not_understood_is_kept_and_refused_only_when_asked) {
+    boot();
+    const auto text = xml("web", "", "<flux capacity='1.21'/>");
+    const auto check = run(room->domains().check(text, false));
+    ASSERT_EQ(check.unknown.size(), 1u);
+    EXPECT_NE(check.unknown[0].find("flux"), std::string::npos);
+    EXPECT_NE(check.xml.find("<flux"), std::string::npos);
+    EXPECT_EQ(room->domains().size(), 0u);
+    EXPECT_REFUSED(run(room->domains().define(text, {.validate = true}, caller)), Code::invalid_xml, "flux");
+    EXPECT_REFUSED(run(room->domains().create(text, {.start = {}, .validate = true}, caller)), Code::invalid_xml,
+                   "flux");
+    const auto domain = define(text);
+    EXPECT_NE(domain->xml({}).find("<flux capacity="), std::string::npos);
+    EXPECT_EQ(domain->unknown().size(), 1u);
+}
+
+TEST_F(Definitions, identify_says_what_a_text_speaks_of) {
+    boot();
+    const auto said = room->domains().identify(xml("web"));
+    EXPECT_EQ(said.name, "web");
+    EXPECT_EQ(said.uuid, uuid_of("web"));
+    EXPECT_EQ(said.driver, "test");
+    EXPECT_REFUSED(room->domains().identify("<domain"), Code::invalid_xml, "");
+}
+
+TEST_F(Definitions, passwords_are_shown_to_who_may_see_them) {
+    boot();
+    const auto domain = define(xml("web", "", "", "<graphics type='vnc' port='-1' autoport='yes' passwd='s3cret'/>"));
+    EXPECT_EQ(domain->xml({}).find("s3cret"), std::string::npos);
+    EXPECT_NE(domain->xml({.secure = true}).find("s3cret"), std::string::npos);
+    finish(domain->start({}, caller));
+    EXPECT_EQ(domain->xml({}).find("s3cret"), std::string::npos);
+    EXPECT_EQ(domain->xml({.migratable = true}).find("s3cret"), std::string::npos);
+    EXPECT_NE(domain->xml({.secure = true}).find("s3cret"), std::string::npos);
+    boot();
+    EXPECT_EQ(get("web")->xml({.inactive = true}).find("s3cret"), std::string::npos);
+    EXPECT_NE(get("web")->xml({.secure = true}).find("s3cret"), std::string::npos);
+}
+
+// ---- undefine
+// ------------------------------------------------------------------------------------------------------------
+
+TEST_F(Definitions, undefine_removes_the_definition_and_its_autostart_link) {
+    boot();
+    define(xml("web"));
+    finish(get("web")->set_autostart(true, caller));
+    const auto link = root + "/config/autostart/" + uuid_of("web") + ".xml";
+    EXPECT_TRUE(exists(link));
+    undefine("web");
+    EXPECT_FALSE(exists(definition_path("web")));
+    EXPECT_FALSE(exists(link));
+    EXPECT_EQ(audience.told.back(), "removed web");
+    EXPECT_REFUSED(get("web"), Code::no_such_domain, "");
+}
+
+TEST_F(Definitions, undefine_asks_its_questions_in_order_before_it_changes_anything) {
+    boot();
+    define(xml("web"));
+    write(state("snapshots", "web", "/s1.xml"), "x");
+    write(state("snapshots", "web", "/s2.xml"), "x");
+    write(state("checkpoints", "web", "/c1.xml"), "x");
+    write(state("save", "web", ".save"), "x");
+    write(state("nvram", "web", "_VARS.fd"), "x");
+    write(state("tpm", "web", "/tpm2/state"), "x");
+    UndefineOptions options{.nvram = true, .keep_nvram = true};
+    EXPECT_REFUSED(undefine("web", options), Code::conflicting_options, "keep-nvram");
+    options = {.tpm = true, .keep_tpm = true};
+    EXPECT_REFUSED(undefine("web", options), Code::conflicting_options, "keep-tpm");
+    options = {};
+    EXPECT_REFUSED(undefine("web", options), Code::has_snapshots, "2 snapshots");
+    options.snapshots_metadata = true;
+    EXPECT_REFUSED(undefine("web", options), Code::has_checkpoints, "1 checkpoint;");
+    options.checkpoints_metadata = true;
+    EXPECT_REFUSED(undefine("web", options), Code::has_managed_save, "managed-save");
+    options.managed_save = true;
+    EXPECT_REFUSED(undefine("web", options), Code::has_nvram, "_VARS.fd");
+    EXPECT_TRUE(exists(definition_path("web")));
+    EXPECT_TRUE(exists(state("snapshots", "web", "/s1.xml")));
+    options.nvram = true;
+    undefine("web", options);
+    for (const auto& path : {definition_path("web"), state("snapshots", "web", ""), state("checkpoints", "web", ""),
+                             state("save", "web", ".save"), state("nvram", "web", "_VARS.fd"), state("tpm", "web", ""),
+                             state("undefining", "web", ".journal")})
+        EXPECT_FALSE(exists(path)) << path;
+}
+
+TEST_F(Definitions, undefine_keeps_what_it_is_told_to_keep) {
+    boot();
+    define(xml("web"));
+    write(state("nvram", "web", "_VARS.qcow2"), "x");
+    write(state("tpm", "web", "/state"), "x");
+    undefine("web", {.keep_nvram = true, .keep_tpm = true});
+    EXPECT_TRUE(exists(state("nvram", "web", "_VARS.qcow2")));
+    EXPECT_TRUE(exists(state("tpm", "web", "/state")));
+
+    const auto persistent =
+        "<tpm model='tpm-crb'><backend type='emulator' version='2.0' persistent_state='yes'/></tpm>";
+    define(xml("vault", "", "", persistent));
+    write(state("tpm", "vault", "/state"), "x");
+    undefine("vault");
+    EXPECT_TRUE(exists(state("tpm", "vault", "/state")));
+    define(xml("vault", "", "", persistent));
+    undefine("vault", {.tpm = true});
+    EXPECT_FALSE(exists(state("tpm", "vault", "")));
+}
+
+TEST_F(Definitions, a_variable_store_that_the_definition_names_is_asked_about_too) {
+    boot();
+    const auto store = root + "/my_VARS.fd";
+    auto text = xml("web");
+    text = with_uuid(text, "<type arch='x86_64'>hvm</type>",
+                     "<type arch='x86_64'>hvm</type><loader readonly='yes' type='pflash'>/code.fd</loader><nvram>" +
+                         store + "</nvram>");
+    define(text);
+    EXPECT_EQ(get("web")->view().firmware_vars, store);
+    write(store, "x");
+    EXPECT_REFUSED(undefine("web"), Code::has_nvram, store);
+    undefine("web", {.keep_nvram = true});
+    EXPECT_TRUE(exists(store));
+    define(text);
+    undefine("web", {.nvram = true});
+    EXPECT_FALSE(exists(store));
+    define(text);
+    undefine("web");
+}
+
+TEST_F(Definitions, undefine_of_a_running_domain_makes_it_transient) {
+    boot();
+    const auto domain = running("web");
+    write(state("nvram", "web", "_VARS.fd"), "x");
+    write(state("snapshots", "web", "/s1.xml"), "x");
+    EXPECT_REFUSED(undefine("web"), Code::has_nvram, "");
+    undefine("web", {.nvram = true});
+    EXPECT_FALSE(domain->view().persistent);
+    EXPECT_EQ(domain->view().state, State::running);
+    EXPECT_TRUE(exists(state("nvram", "web", "_VARS.fd")));
+    EXPECT_REFUSED(undefine("web"), Code::invalid_state, "transient");
+    EXPECT_REFUSED(finish(domain->set_autostart(true, caller)), Code::invalid_state, "transient");
+    boot();
+    EXPECT_FALSE(get("web")->view().persistent);
+    finish(get("web")->stop({}, caller));
+    EXPECT_FALSE(exists(state("nvram", "web", "_VARS.fd")));
+    EXPECT_FALSE(exists(state("snapshots", "web", "")));
+    EXPECT_EQ(room->domains().size(), 0u);
+}
+
+TEST_F(Definitions, the_end_of_a_transient_domain_leaves_its_variable_store) {
+    boot();
+    run(room->domains().create(xml("tmp"), {}, caller));
+    write(state("nvram", "tmp", "_VARS.fd"), "x");
+    write(state("tpm", "tmp", "/state"), "x");
+    write(state("checkpoints", "tmp", "/c"), "x");
+    finish(get("tmp")->stop({}, caller));
+    EXPECT_TRUE(exists(state("nvram", "tmp", "_VARS.fd")));
+    EXPECT_FALSE(exists(state("tpm", "tmp", "")));
+    EXPECT_FALSE(exists(state("checkpoints", "tmp", "")));
+}
+
+/// The daemon dies at each step of it in turn: the next one finds it undone or done, never half.
+TEST_F(Definitions, an_undefine_is_whole_or_not_at_all_wherever_the_daemon_dies) {
+    for (int steps = 0;; ++steps) {
+        boot();
+        define(xml("web"));
+        finish(get("web")->set_autostart(true, caller));
+        write(state("snapshots", "web", "/s1.xml"), "x");
+        write(state("save", "web", ".save"), "x");
+        write(state("nvram", "web", "_VARS.fd"), "x");
+        files.steps_left = steps;
+        bool done = true;
+        try {
+            undefine("web", {.managed_save = true, .snapshots_metadata = true, .nvram = true});
+        } catch (const Error&) {
+            done = false;
+        }
+        room.reset();
+        files.steps_left = -1;
+        boot();
+        const bool there = room->domains().find(uuid_of("web")) != nullptr;
+        for (const auto& path : {state("snapshots", "web", "/s1.xml"), state("save", "web", ".save"),
+                                 state("nvram", "web", "_VARS.fd"), definition_path("web")})
+            EXPECT_EQ(exists(path), there) << path << " after " << steps << " steps";
+        EXPECT_FALSE(exists(state("undefining", "web", ".journal")));
+        if (there) {
+            EXPECT_TRUE(get("web")->view().autostart) << steps;
+            undefine("web", {.managed_save = true, .snapshots_metadata = true, .nvram = true});
+        }
+        if (done) {
+            EXPECT_GT(steps, 3);
+            break;
+        }
+        ASSERT_LT(steps, 30);
+    }
+}
+
+TEST_F(Definitions, define_and_rename_are_whole_or_not_at_all_wherever_the_daemon_dies) {
+    for (int steps = 0; steps < 3; ++steps) {
+        boot();
+        define(xml("web"));
+        files.steps_left = steps;
+        (void)refusal([&] { finish(get("web")->rename("shop", caller)); });
+        files.steps_left = -1;
+        boot();
+        ASSERT_EQ(room->domains().size(), 1u);
+        const auto name = room->domains().list()[0]->view().name;
+        EXPECT_EQ(name, steps == 0 ? "web" : "shop");
+        EXPECT_EQ(room->domains().find_by_name(name)->view().uuid, uuid_of("web"));
+        EXPECT_NE(room->domains().find_by_name(name)->xml({}).find("<name>" + name + "</name>"), std::string::npos);
+        undefine(name);
+    }
+}
+
+// ---- rename
+// --------------------------------------------------------------------------------------------------------------
+
+TEST_F(Definitions, rename_changes_the_name_and_nothing_else) {
+    boot();
+    const auto domain = define(xml("web", "", "<title>T</title>"));
+    auto text = read(definition_path("web"));
+    finish(domain->rename("shop", caller));
+    EXPECT_EQ(domain->view().name, "shop");
+    EXPECT_EQ(read(definition_path("web")), with_uuid(text, "<name>web<", "<name>shop<"));
+    EXPECT_EQ(get("shop"), domain);
+    EXPECT_REFUSED(get("web"), Code::no_such_domain, "");
+    define(with_uuid(xml("web"), uuid_of("web"), uuid_of("another")));
+    EXPECT_REFUSED(finish(domain->rename("web", caller)), Code::already_exists, uuid_of("another"));
+    EXPECT_REFUSED(finish(domain->rename("a/b", caller)), Code::invalid_xml, "");
+    finish(domain->rename("shop", caller));
+    finish(domain->start({}, caller));
+    EXPECT_REFUSED(finish(domain->rename("pub", caller)), Code::invalid_state, "'rename' needs it shutoff");
+    EXPECT_EQ(domain->view().name, "shop");
+}
+
+// ---- parts
+// -----------------------------------------------------------------------------------------------------------------
+
+TEST_F(Definitions, metadata_is_set_read_and_removed) {
+    boot();
+    const auto domain = define(xml("web"));
+    const auto set = [&](const std::string& kind, const std::string& uri, const std::string& key,
+                         const std::string& value, ChangeScope scope = ChangeScope::current) {
+        finish(domain->set_metadata(kind, uri, key, value, scope, caller));
+    };
+    set("title", "", "", "A title");
+    EXPECT_EQ(domain->view().title, "A title");
+    EXPECT_EQ(domain->metadata("title", "", ChangeScope::current), "A title");
+    EXPECT_REFUSED(set("title", "", "", "two\nlines"), Code::invalid_args, "one line");
+    set("description", "", "", "two\nlines");
+    set("element", "urn:app", "app", "<note who='me'><part/></note>");
+    EXPECT_EQ(domain->metadata("element", "urn:app", ChangeScope::current),
+              R"(<app:note xmlns:app="urn:app" who="me"><part/></app:note>)");
+    set("element", "urn:other", "", "<o:x xmlns:o='urn:other'/>");
+    set("element", "urn:app", "app", "<note/>");
+    EXPECT_EQ(domain->metadata("element", "urn:app", ChangeScope::current), R"(<app:note xmlns:app="urn:app"/>)");
+    EXPECT_FALSE(domain->metadata("element", "urn:other", ChangeScope::current).empty());
+    set("element", "urn:app", "app", "");
+    EXPECT_EQ(domain->metadata("element", "urn:app", ChangeScope::current), "");
+    const auto before = read(definition_path("web"));
+    EXPECT_REFUSED(set("element", "urn:x", "x", "<a></metadata><devices/><metadata></a>"), Code::invalid_xml, "");
+    EXPECT_REFUSED(set("element", "urn:x", "x", "<a/></metadata><name>evil</name><metadata><b/>"), Code::invalid_xml,
+                   "");
+    EXPECT_REFUSED(set("element", "urn:x", "x", "<a/><b/>"), Code::invalid_xml, "");
+    EXPECT_REFUSED(set("element", "urn:x", "x", "text"), Code::invalid_xml, "");
+    EXPECT_REFUSED(set("element", "urn:x", "x y", "<a/>"), Code::invalid_args, "prefix");
+    EXPECT_REFUSED(set("element", "", "x", "<a/>"), Code::invalid_args, "uri");
+    EXPECT_REFUSED(set("element", "urn:x", "x", "<a xmlns='urn:y'/>"), Code::invalid_xml, "urn:y");
+    EXPECT_REFUSED(set("colour", "", "", "red"), Code::invalid_args, "colour");
+    EXPECT_EQ(read(definition_path("web")), before);
+    EXPECT_REFUSED(set("title", "", "", "x", ChangeScope::live), Code::invalid_state, "shutoff");
+}
+
+TEST_F(Definitions, metadata_of_a_running_domain_can_change_live_stored_or_both) {
+    boot();
+    const auto domain = running("web");
+    const auto set = [&](const std::string& value, ChangeScope scope) {
+        finish(domain->set_metadata("title", "", "", value, scope, caller));
+    };
+    const auto stored = [&] { return domain->metadata("title", "", ChangeScope::persistent); };
+    set("live", ChangeScope::current);
+    EXPECT_EQ(domain->view().title, "live");
+    EXPECT_EQ(stored(), "");
+    EXPECT_TRUE(domain->view().updated);
+    set("stored", ChangeScope::persistent);
+    EXPECT_EQ(domain->view().title, "live");
+    EXPECT_EQ(stored(), "stored");
+    set("both", ChangeScope::both);
+    EXPECT_EQ(domain->view().title, "both");
+    EXPECT_EQ(stored(), "both");
+    EXPECT_FALSE(domain->view().updated);
+    boot();
+    EXPECT_EQ(get("web")->view().title, "both");
+}
+
+TEST_F(Definitions, memory_and_vcpus_of_the_definition) {
+    boot();
+    const auto domain = define(xml("web"));
+    constexpr std::uint64_t mib = 1u << 20;
+    const auto stored = ChangeScope::persistent;
+    EXPECT_REFUSED(finish(domain->set_memory(65 * mib, stored, false, caller)), Code::invalid_args, "at most");
+    finish(domain->set_memory(64 * mib, stored, false, caller));
+    finish(domain->set_memory(32 * mib + 1, stored, false, caller));
+    EXPECT_EQ(domain->view().memory, 32 * mib + 1024);
+    EXPECT_EQ(domain->view().max_memory, 64 * mib);
+    finish(domain->set_memory(16 * mib, stored, true, caller));
+    EXPECT_EQ(domain->view().memory, 16 * mib);
+    EXPECT_REFUSED(finish(domain->set_memory(0, stored, true, caller)), Code::invalid_args, "0 bytes");
+    EXPECT_REFUSED(finish(domain->set_vcpus(3, stored, false, caller)), Code::invalid_args, "at most 2");
+    finish(domain->set_vcpus(1, stored, false, caller));
+    EXPECT_EQ(domain->view().vcpus, 1u);
+    EXPECT_EQ(domain->view().max_vcpus, 2u);
+    finish(domain->set_vcpus(8, stored, true, caller));
+    EXPECT_EQ(domain->view().max_vcpus, 8u);
+    EXPECT_REFUSED(finish(domain->set_vcpus(0, stored, true, caller)), Code::invalid_args, "0");
+    finish(domain->start({}, caller));
+    EXPECT_REFUSED(finish(domain->set_vcpus(2, ChangeScope::current, false, caller)), Code::unsupported,
+                   "'persistent'");
+    EXPECT_REFUSED(finish(domain->set_memory(mib, ChangeScope::both, false, caller)), Code::unsupported, "memory");
+    EXPECT_EQ(domain->view().memory, 16 * mib);
+}
+
+TEST_F(Definitions, autostart_is_a_link_that_survives) {
+    boot();
+    const auto domain = define(xml("web"));
+    finish(domain->set_autostart(true, caller));
+    EXPECT_EQ(std::filesystem::read_symlink(root + "/config/autostart/" + uuid_of("web") + ".xml"),
+              definition_path("web"));
+    boot();
+    EXPECT_TRUE(get("web")->view().autostart);
+    finish(get("web")->set_autostart(false, caller));
+    boot();
+    EXPECT_FALSE(get("web")->view().autostart);
+}
+
+TEST_F(Definitions, a_managed_save_image_is_not_booted_over) {
+    boot();
+    define(xml("web"));
+    write(state("save", "web", ".save"), "x");
+    boot();
+    EXPECT_TRUE(get("web")->view().has_managed_save);
+    EXPECT_REFUSED(finish(get("web")->start({}, caller)), Code::unsupported, "force-boot");
+    EXPECT_TRUE(exists(state("save", "web", ".save")));
+    finish(get("web")->start({.force_boot = true}, caller));
+    EXPECT_FALSE(exists(state("save", "web", ".save")));
+    EXPECT_FALSE(get("web")->view().has_managed_save);
+}
+
+}  // namespace
+}  // namespace virtbus::tests
