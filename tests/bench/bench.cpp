@@ -69,7 +69,12 @@ using Message = std::unique_ptr<sd_bus_message, decltype([](sd_bus_message* m) {
 
 class Client {
 public:
+    /// "" is the system bus.
     explicit Client(const std::string& address) {
+        if (address.empty()) {
+            require(sd_bus_open_system(&bus_), "system bus");
+            return;
+        }
         require(sd_bus_new(&bus_), "sd_bus_new");
         require(sd_bus_set_address(bus_, address.c_str()), "address");
         require(sd_bus_set_bus_client(bus_, 1), "client");
@@ -233,6 +238,10 @@ bool tells_of_death(sd_bus_message* message) {
 
 class Table {
 public:
+    void head() {
+        fmt::print("| {:<58} | {:>12} | {:<34} |\n|{:-<60}|{:->13}:|{:-<36}|\n", "what", "measured", "beside", "", "",
+                   "");
+    }
     void row(const std::string& what, const std::string& figure, const std::string& floor = "") {
         fmt::print("| {:<58} | {:>12} | {:<34} |\n", what, figure, floor);
         std::fflush(stdout);
@@ -250,11 +259,10 @@ struct Bench {
     bool qemu = true;
     Table table{};
     TemporaryFolder folder{};
-    PrivateBus bus{folder.path()};
-    Daemon::Options daemon_options{};
+    std::optional<PrivateBus> bus{};
     std::optional<Daemon> daemon{};
 
-    void boot() { daemon.emplace(Daemon::Options{program, "--user", bus.address(), folder.path(), {}}); }
+    void boot() { daemon.emplace(Daemon::Options{program, "--user", bus->address(), folder.path(), {}}); }
 
     void calls(Client& client) {
         const auto path = path_of(1);
@@ -333,12 +341,10 @@ struct Bench {
             client.call(path, domain_interface, "Start", "a{sv}", 0u);
             const auto pid = static_cast<pid_t>(process_id(client, path));
             Steady::time_point killed;
-            client.wait_for_signal(
-                match.c_str(), tells_of_death,
-                [&] {
-                    killed = Steady::now();
-                    ::kill(pid, SIGKILL);
-                });
+            client.wait_for_signal(match.c_str(), tells_of_death, [&] {
+                killed = Steady::now();
+                ::kill(pid, SIGKILL);
+            });
             death.push_back(since(killed));
         }
         table.row(
@@ -351,7 +357,7 @@ struct Bench {
     void restarts() {
         const int running = 20;
         {
-            Client client{bus.address()};
+            Client client{bus->address()};
             std::vector<Message> calls;
             for (int i = 0; i < running; ++i) {
                 const int number = domains + 100 + i;
@@ -367,7 +373,7 @@ struct Bench {
         boot();
         table.row("kill -9 and start again until READY", ms(since(start)),
                   fmt::format("{} running guests", qemu ? running : 0));
-        Client client{bus.address()};
+        Client client{bus->address()};
         client.call(root, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", "");
         table.row("... until the first whole list", ms(since(start)), fmt::format("{} domains", domains + 1 + running));
         std::vector<Message> calls;
@@ -377,12 +383,20 @@ struct Bench {
         client.pipeline(std::move(calls), running);
     }
 
+    /// Against the daemon that runs on the system bus, with its guests as the service manager runs them.
+    void run_installed() {
+        table.head();
+        Client client{""};
+        guests(client);
+        client.call(path_of(domains + 1), domain_interface, "Undefine", "a{sv}", 0u);
+    }
+
     void run() {
-        fmt::print("| {:<58} | {:>12} | {:<34} |\n|{:-<60}|{:->13}:|{:-<36}|\n", "what", "measured", "beside", "", "",
-                   "");
+        table.head();
+        bus.emplace(folder.path());
         boot();
         {
-            Client client{bus.address()};
+            Client client{bus->address()};
             define(client);
             calls(client);
             lists(client);
@@ -398,11 +412,13 @@ int main(int argc, char** argv) try {
     std::string program =
         std::filesystem::canonical("/proc/self/exe").parent_path().parent_path().parent_path() / "virtbusd";
     int domains = 1000, rounds = 9;
-    bool qemu = true;
+    bool qemu = true, installed = false;
     for (int i = 1; i < argc; ++i) {
         const std::string word = argv[i];
         if (word == "--no-qemu")
             qemu = false;
+        else if (word == "--installed")
+            installed = true;
         else if (word == "--domains" && i + 1 < argc)
             domains = std::stoi(argv[++i]);
         else if (word == "--rounds" && i + 1 < argc)
@@ -410,12 +426,12 @@ int main(int argc, char** argv) try {
         else if (word == "--daemon" && i + 1 < argc)
             program = argv[++i];
         else {
-            fmt::print(stderr, "usage: bench [--domains N] [--rounds N] [--no-qemu] [--daemon PATH]\n");
+            fmt::print(stderr, "usage: bench [--domains N] [--rounds N] [--no-qemu] [--daemon PATH | --installed]\n");
             return 2;
         }
     }
     Bench bench{program, domains, rounds, qemu};
-    bench.run();
+    installed ? bench.run_installed() : bench.run();
     return 0;
 } catch (const std::exception& error) {
     fmt::print(stderr, "bench: {}\n", error.what());
