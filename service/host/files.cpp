@@ -246,9 +246,12 @@ std::vector<std::string> LinuxFiles::list(const std::string& folder) {
 void LinuxFiles::make_folder(const std::string& path, unsigned mode) {
     for (std::size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
         const auto part = path.substr(0, end);
-        if (::mkdir(part.c_str(), end == std::string::npos ? mode : 0755) != 0 && errno != EEXIST)
-            fail("make the folder", part, errno);
-        if (end == std::string::npos) break;
+        const bool last = end == std::string::npos;
+        const bool made = ::mkdir(part.c_str(), last ? mode : 0755) == 0;
+        if (!made && errno != EEXIST) fail("make the folder", part, errno);
+        // The umask is for what nobody thought about; who asks for a mode means it.
+        if (made && last && ::chmod(part.c_str(), mode) != 0) fail("set the mode of the folder", part, errno);
+        if (last) break;
     }
     const std::unique_ptr<DIR, decltype([](DIR* dir) { ::closedir(dir); })> dir{::opendir(path.c_str())};
     if (!dir) fail("list", path, errno);

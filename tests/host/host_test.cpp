@@ -198,6 +198,15 @@ TEST_F(HostTest, AWriteReplacesTheWholeFileAndKeepsItsMode) {
     EXPECT_EQ(files.list(folder.path()), std::vector<std::string>{"a"});
 }
 
+TEST_F(HostTest, AFolderHasTheModeAskedForWhateverTheUmask) {
+    const auto mask = ::umask(0077);
+    files.make_folder(folder / "a/b", 0711);
+    ::umask(mask);
+    struct stat facts {};
+    ASSERT_EQ(::stat((folder / "a/b").c_str(), &facts), 0);
+    EXPECT_EQ(facts.st_mode & 0777, 0711u);
+}
+
 TEST_F(HostTest, AFailedWriteLeavesTheOldFileAndNoRemains) {
     const auto path = folder / "a";
     run(loop, files.write(path, "old", 0600));
