@@ -36,6 +36,7 @@ struct OpenedFile {
     std::string backing_file;  ///< where it lies; empty: none
     std::uint64_t size = 0;    ///< bytes, of an image what the guest sees
     bool read_only = false;
+    bool block_device = false;  ///< no regular file
 };
 
 /// Everything a start has opened, by a stable key:

@@ -61,8 +61,8 @@ Fd duplicate(const Fd& fd) {
 
 struct Seen {
     ImageHeader header;
-    ImageFormat backing_format = ImageFormat::raw;
     std::pair<dev_t, ino_t> identity;
+    bool block_device = false;
 };
 
 Seen examine(const Fd& fd, const std::string& path, ImageFormat format) {
@@ -70,6 +70,7 @@ Seen examine(const Fd& fd, const std::string& path, ImageFormat format) {
     seen.header = common::read_image_header(fd.get(), path, format);
     struct stat status{};
     if (::fstat(fd.get(), &status) == 0) seen.identity = {status.st_dev, status.st_ino};
+    seen.block_device = S_ISBLK(status.st_mode);
     return seen;
 }
 
@@ -133,6 +134,7 @@ Task<Seen> examine_level(Opening& opening, OpenedFile& file) {
         [fd = duplicate(file.fd), path = file.path, format] { return examine(fd, path, format); });
     check_image(seen.header, file.path);
     file.size = seen.header.virtual_size;
+    file.block_device = seen.block_device;
     co_return seen;
 }
 

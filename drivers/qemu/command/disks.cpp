@@ -167,8 +167,8 @@ private:
         OpenedFile& file = *line_.find(key);
         const std::string name = fmt::format("libvirt-{}", number);
         Json storage;
-        storage.set("driver",
-                    file.path.starts_with("/dev/") && disk_.type == StorageType::block && top ? "host_device" : "file");
+        const bool device = file.block_device || (line_.by_path() && top && disk_.type == StorageType::block);
+        storage.set("driver", device ? "host_device" : "file");
         storage.set("filename", line_.fdset(file));
         const bool driver = disk_.driver.has_value();
         if (driver && !disk_.driver->io.empty()) storage.set("aio", disk_.driver->io);

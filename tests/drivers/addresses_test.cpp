@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Where devices end up, and that they stay there.
+#include "qemu/addresses.hpp"
+
+#include <gtest/gtest.h>
+
+#include "qemu/device_list.hpp"
+#include "qemu/topology.hpp"
+#include "tests/drivers/domain_bed.hpp"
+
+namespace virtbus::qemu {
+namespace {
+
+using namespace virtbus::test;
+
+std::string definition(const std::string& machine, const std::string& devices) {
+    return fmt::format(
+        "<domain type='qemu'><name>n</name><uuid>00000000-0000-4000-8000-000000000001</uuid><memory>65536</memory>"
+        "<os><type arch='x86_64' machine='{}'>hvm</type></os><devices>{}</devices></domain>",
+        machine, devices);
+}
+const std::string disk = "<disk><source file='/a'/><target dev='vda'/></disk>";
+const std::string second_disk = "<disk><source file='/b'/><target dev='vdb'/></disk>";
+const std::string interface =
+    "<interface type='user'><mac address='52:54:00:00:00:01'/><model type='virtio'/></interface>";
+const std::string screen = "<graphics type='vnc'/><video><model type='virtio'/></video>";
+
+std::string at(const DeviceInfo& info) {
+    const auto* address = info.address_as<PciAddress>();
+    return address ? text_of(*address).substr(5) : "none";
+}
+std::string refusal(const std::string& text) {
+    try {
+        whole(text);
+    } catch (const Error& error) {
+        EXPECT_TRUE(error.code() == Code::unsupported_configuration || error.code() == Code::invalid_xml);
+        return error.what();
+    }
+    return "";
+}
+
+TEST(Addresses, OfQ35AreThoseThatLibvirtGives) {
+    const auto config = whole(definition(
+        "q35", disk + interface + screen + "<sound model='ich9'/><rng model='virtio'><backend model='random'/></rng>"));
+    EXPECT_EQ(at(config.devices.videos[0].info), "00:01.0");
+    EXPECT_EQ(at(config.devices.sounds[0].info), "00:1b.0");
+    EXPECT_EQ(at(config.devices.interfaces[0].info), "01:00.0");
+    EXPECT_EQ(at(config.devices.disks[0].info), "03:00.0");
+    EXPECT_EQ(at(config.devices.memballoon->info), "04:00.0");
+    EXPECT_EQ(at(config.devices.rngs[0].info), "05:00.0");
+    std::map<std::string, std::string> controllers;
+    for (const auto& controller : config.devices.controllers) controllers[name_of(controller)] = at(controller.info);
+    EXPECT_EQ(controllers["sata controller 0"], "00:1f.2");
+    EXPECT_EQ(controllers["usb controller 0 (qemu-xhci)"], "02:00.0");
+    EXPECT_EQ(controllers["pci controller 1 (pcie-root-port)"], "00:02.0");
+    EXPECT_EQ(controllers["pci controller 2 (pcie-root-port)"], "00:02.1");
+    EXPECT_EQ(controllers["pci controller 6 (pcie-root-port)"], "00:02.5") << "one port is left for hotplug";
+    EXPECT_FALSE(controllers.contains("pci controller 7 (pcie-root-port)"));
+    EXPECT_EQ(config.devices.controllers[3].info.address_as<PciAddress>()->multifunction, true);
+}
+
+TEST(Addresses, OfPcAreThoseThatLibvirtGives) {
+    const auto config = whole(definition("pc", disk + interface + screen));
+    EXPECT_EQ(at(config.devices.videos[0].info), "00:02.0");
+    EXPECT_EQ(at(config.devices.interfaces[0].info), "00:03.0");
+    EXPECT_EQ(at(config.devices.controllers[0].info), "00:01.2");
+    EXPECT_EQ(at(config.devices.disks[0].info), "00:04.0");
+    EXPECT_EQ(at(config.devices.memballoon->info), "00:05.0");
+}
+
+TEST(Addresses, ConventionalDevicesOnQ35GetABridge) {
+    const auto config = whole(definition(
+        "q35", "<interface type='user'><mac address='52:54:00:00:00:01'/><model type='e1000'/></interface>"));
+    const auto* address = config.devices.interfaces[0].info.address_as<PciAddress>();
+    ASSERT_TRUE(address);
+    EXPECT_EQ(address->slot, 1u);
+    for (const auto& controller : config.devices.controllers)
+        if (controller.type == ControllerType::pci && controller.index == address->bus)
+            EXPECT_EQ(controller.model, "pcie-to-pci-bridge");
+}
+
+TEST(Addresses, ManyDevicesGrowTheBuses) {
+    std::string many;
+    for (int i = 0; i < 60; ++i)
+        many += fmt::format(
+            "<interface type='user'><mac address='52:54:00:00:01:{:02x}'/><model type='virtio'/></interface>", i);
+    for (const char* machine : {"pc", "q35"}) {
+        const auto config = whole(definition(machine, many));
+        std::set<std::string> places;
+        for (const auto& each : config.devices.interfaces) places.insert(at(each.info));
+        EXPECT_EQ(places.size(), 60u) << machine;
+        EXPECT_EQ(xml::format_domain(whole(config)), xml::format_domain(config));
+    }
+}
+
+TEST(Addresses, StayWhenADeviceComesInTheMiddle) {
+    for (const char* machine : {"pc", "q35"}) {
+        const auto before = whole(definition(machine, disk + interface + screen));
+        const auto after =
+            whole(definition(machine, second_disk + disk + "<sound model='ich6'/>" + interface + screen), &before);
+        EXPECT_EQ(at(after.devices.disks[1].info), at(before.devices.disks[0].info)) << machine;
+        EXPECT_NE(at(after.devices.disks[0].info), at(before.devices.disks[0].info));
+        EXPECT_EQ(at(after.devices.interfaces[0].info), at(before.devices.interfaces[0].info));
+        EXPECT_EQ(at(after.devices.memballoon->info), at(before.devices.memballoon->info));
+        // Taken away again, nothing moves either.
+        const auto less = whole(definition(machine, disk + screen), &after);
+        EXPECT_EQ(at(less.devices.disks[0].info), at(before.devices.disks[0].info));
+        EXPECT_EQ(at(less.devices.memballoon->info), at(before.devices.memballoon->info));
+    }
+}
+
+TEST(Addresses, AnExplicitPlaceBeatsAFollowedOne) {
+    const auto before = whole(definition("pc", disk + interface));
+    const auto taken = at(before.devices.interfaces[0].info);
+    const auto* place = before.devices.interfaces[0].info.address_as<PciAddress>();
+    const auto after =
+        whole(definition("pc", fmt::format("<disk><source file='/a'/><target dev='vda'/><address type='pci' domain='0' "
+                                           "bus='0' slot='{}' function='0'/></disk>",
+                                           place->slot) +
+                                   interface),
+              &before);
+    EXPECT_EQ(at(after.devices.disks[0].info), taken);
+    EXPECT_NE(at(after.devices.interfaces[0].info), taken);
+}
+
+TEST(Addresses, ConflictsNameBoth) {
+    const std::string place = "<address type='pci' domain='0' bus='0' slot='7' function='0'/>";
+    const auto twice =
+        refusal(definition("pc", "<disk><source file='/a'/><target dev='vda'/>" + place +
+                                     "</disk><disk><source file='/b'/><target dev='vdb'/>" + place + "</disk>"));
+    EXPECT_NE(twice.find("'vda'"), twice.npos) << twice;
+    EXPECT_NE(twice.find("'vdb'"), twice.npos) << twice;
+    EXPECT_NE(twice.find("00:07.0"), twice.npos) << twice;
+    const auto usb =
+        refusal(definition("q35",
+                           "<input type='tablet' bus='usb'><address type='usb' bus='0' port='1'/></input><input "
+                           "type='mouse' bus='usb'><address type='usb' bus='0' port='1'/></input>"));
+    EXPECT_NE(usb.find("port 1"), usb.npos) << usb;
+    const auto missing =
+        refusal(definition("q35", "<input type='tablet' bus='usb'><address type='usb' bus='4' port='1'/></input>"));
+    EXPECT_NE(missing.find("bus 4"), missing.npos) << missing;
+    EXPECT_NE(refusal(definition("q35", "<controller type='usb' model='none'/><input type='tablet' bus='usb'/>")), "");
+    EXPECT_NE(refusal(definition("q35", "<disk><source file='/a'/><target dev='hda' bus='ide'/></disk>")), "");
+    EXPECT_NE(refusal(definition("pc", disk + disk)), "");
+    EXPECT_NE(refusal(definition("pc", "<controller type='pci' index='0' model='pcie-root'/>")), "");
+    EXPECT_NE(refusal(definition("pc", "<controller type='pci' index='300' model='pci-bridge'/>")), "");
+    EXPECT_NE(refusal(definition("pc",
+                                 "<disk><source file='/a'/><target dev='vda'/><address type='pci' domain='1' bus='0' "
+                                 "slot='7' function='0'/></disk>")),
+              "");
+}
+
+TEST(Addresses, HubsComeWhenPortsRunOut) {
+    std::string tablets;
+    for (int i = 0; i < 12; ++i) tablets += "<input type='tablet' bus='usb'/>";
+    const auto config = whole(definition("q35", tablets));
+    EXPECT_FALSE(config.devices.hubs.empty());
+    std::set<std::string> ports;
+    for (const auto& input : config.devices.inputs)
+        if (const auto* usb = input.info.address_as<UsbAddress>()) ports.insert(usb->port);
+    EXPECT_EQ(ports.size(), 12u);
+}
+
+TEST(Targets, HaveNumbers) {
+    EXPECT_EQ(index_of_target("vda"), 0);
+    EXPECT_EQ(index_of_target("sdz"), 25);
+    EXPECT_EQ(index_of_target("sdaa"), 26);
+    for (const char* bad : {"", "vd", "vdA", "vd1", "sda1", "nvme0n1", "vdaaaaaaaaaaaaaa"})
+        EXPECT_EQ(index_of_target(bad), -1) << bad;
+}
+
+// ---- firmware
+
+Os uefi(const std::string& more = "") {
+    auto config =
+        xml::parse_domain(fmt::format("<domain type='qemu'><name>n</name><os firmware='efi'><type arch='x86_64' "
+                                      "machine='pc-q35-7.2'>hvm</type>{}</os></domain>",
+                                      more))
+            .config;
+    return config.os;
+}
+
+TEST(FirmwareChoice, FollowsTheFeaturesAskedFor) {
+    const auto& all = known_surroundings().firmwares;
+    ASSERT_EQ(all.size(), 2u);
+    EXPECT_EQ(choose_firmware(all, uefi(), nullptr)->descriptor, "40.json");
+    const auto plain = uefi("<firmware><feature enabled='no' name='secure-boot'/></firmware>");
+    EXPECT_EQ(choose_firmware(all, plain, nullptr)->descriptor, "60.json");
+    EXPECT_EQ(choose_firmware(all, uefi("<loader secure='no'/>"), nullptr)->descriptor, "60.json");
+    Features no_smm;
+    no_smm.smm.emplace().state = false;
+    EXPECT_EQ(choose_firmware(all, uefi(), &no_smm)->descriptor, "60.json");
+    auto other = uefi();
+    other.machine = "microvm";
+    EXPECT_EQ(choose_firmware(all, other, nullptr), nullptr);
+}
+
+TEST(FirmwareChoice, RubbishIsNoDescriptor) {
+    for (const char* text : {"", "[]", "{", "{}", R"({"mapping":3})",
+                             R"({"mapping":{"device":"flash","executable":{"filename":"relative"}}})",
+                             R"({"mapping":{"device":"flash","executable":{"filename":"/a"}}})"})
+        EXPECT_EQ(parse_firmware("x.json", text).executable, "") << text;
+}
+
+TEST(FirmwareChoice, FillsLoaderStoreAndSmm) {
+    const auto config = whole(
+        "<domain type='qemu'><name>n</name><uuid>00000000-0000-4000-8000-000000000001</uuid><memory>65536</memory><os "
+        "firmware='efi'>"
+        "<type arch='x86_64' machine='q35'>hvm</type></os></domain>");
+    EXPECT_EQ(config.os.loader->path, "/usr/share/OVMF/OVMF_CODE_4M.ms.fd");
+    EXPECT_EQ(config.os.loader->secure, true);
+    EXPECT_TRUE(config.features->smm->on());
+    EXPECT_EQ(config.os.nvram->template_path, "/usr/share/OVMF/OVMF_VARS_4M.ms.fd");
+    EXPECT_EQ(config.os.nvram->path, "/var/lib/virtbus/nvram/00000000-0000-4000-8000-000000000001_VARS.qcow2");
+}
+
+}  // namespace
+}  // namespace virtbus::qemu

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What a start opens: real images made by qemu-img, and what the line says of them.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <cstdlib>
+
+#include "tests/drivers/domain_bed.hpp"
+#include "tests/drivers/host_bed.hpp"
+
+namespace virtbus::qemu {
+namespace {
+
+using namespace virtbus::test;
+
+/// Opens with the test's own rights and remembers what was asked.
+class PlainResources : public Resources {
+public:
+    Task<Fd> open_file(std::string path, Access access) override {
+        opened.push_back((access == Access::read ? "r " : "rw ") + path);
+        Fd fd{::open(path.c_str(), (access == Access::read ? O_RDONLY : O_RDWR) | O_CLOEXEC)};
+        if (!fd) throw Error{Code::unsupported_configuration, "cannot open " + path};
+        co_return fd;
+    }
+    Task<Fd> create_file(std::string path) override {
+        co_return Fd{::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)};
+    }
+    Task<Fd> open_log(std::string path) override {
+        co_return Fd{::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)};
+    }
+    Task<Link> open_link(LinkRequest request) override {
+        requests.push_back(request);
+        Link link;
+        for (unsigned queue = 0; queue < request.queues; ++queue)
+            link.fds.emplace_back(::open("/dev/null", O_RDWR | O_CLOEXEC));
+        link.ifname = "vnet7";
+        co_return link;
+    }
+    std::stop_token stop() const override { return {}; }
+
+    std::vector<std::string> opened;
+    std::vector<LinkRequest> requests;
+};
+
+class Opening : public testing::Test {
+protected:
+    std::string path(const std::string& name) const { return bed.folder.path + "/" + name; }
+    void qemu_img(const std::string& arguments) {
+        ASSERT_EQ(std::system(fmt::format("cd {} && qemu-img {} >/dev/null 2>&1", bed.folder.path, arguments).c_str()),
+                  0)
+            << arguments;
+    }
+    void write(const std::string& name, const std::string& content) { std::ofstream{path(name)} << content; }
+
+    DomainConfig domain(const std::string& devices, const std::string& os = "") const {
+        DomainConfig config =
+            whole(fmt::format("<domain type='qemu'><name>n</name><memory>65536</memory><os><type arch='x86_64' "
+                              "machine='q35'>hvm</type>{}</os><devices>{}</devices></domain>",
+                              os, devices));
+        assign_aliases(config);
+        return config;
+    }
+    std::string disk(const std::string& name, const std::string& format, const std::string& more = "") const {
+        return fmt::format("<disk><driver name='qemu' type='{}'/><source file='{}'/>{}<target dev='vda'/></disk>",
+                           format, path(name), more);
+    }
+    OpenedResources open(const DomainConfig& config, bool reset_nvram = false) {
+        OpenOptions options;
+        options.runtime_folder = bed.folder.path;
+        options.reset_nvram = reset_nvram;
+        return bed.run(open_resources(config, resources, bed.workers, options));
+    }
+    std::string refusal(const DomainConfig& config) {
+        try {
+            open(config);
+        } catch (const Error& error) {
+            return error.what();
+        }
+        return "";
+    }
+    std::string line_of(const DomainConfig& config, OpenedResources& opened) {
+        command = command_line(config, known_capabilities("x86_64"), opened, MonitorSocket{});
+        return one_a_line(command.argv);
+    }
+
+    HostBed bed;
+    PlainResources resources;
+    CommandLine command;
+};
+
+TEST_F(Opening, AChainIsOpenedLevelByLevelAndOnlyItsTopIsWritable) {
+    qemu_img("create -f raw base.raw 1M");
+    qemu_img("create -f qcow2 -b base.raw -F raw middle.qcow2");
+    qemu_img("create -f qcow2 -b middle.qcow2 -F qcow2 top.qcow2");
+    const auto config = domain(disk("top.qcow2", "qcow2"));
+    auto opened = open(config);
+    ASSERT_EQ(opened.files.size(), 3u);
+    EXPECT_EQ(opened.files.at("disk:vda/1").path, path("middle.qcow2"));
+    EXPECT_EQ(opened.files.at("disk:vda/2").format, "raw");
+    EXPECT_EQ(opened.files.at("disk:vda").size, 1u << 20);
+    EXPECT_EQ(resources.opened, (std::vector<std::string>{"rw " + path("top.qcow2"), "r " + path("top.qcow2"),
+                                                          "r " + path("middle.qcow2"), "r " + path("base.raw")}));
+    const auto line = line_of(config, opened);
+    EXPECT_EQ(line.find(bed.folder.path), line.npos) << "a path is on the line: " << line;
+    EXPECT_NE(line.find(R"("file":"libvirt-1-storage","backing":"libvirt-2-format")"), line.npos) << line;
+    EXPECT_NE(line.find(R"("file":"libvirt-3-storage"})"), line.npos) << line;
+    EXPECT_EQ(command.fds.size(), 4u);
+    for (std::size_t i = 0; i < command.fds.size(); ++i) EXPECT_EQ(command.fds[i].second, 3 + static_cast<int>(i));
+}
+
+TEST_F(Opening, TheLastLevelSaysThatNothingIsBelow) {
+    qemu_img("create -f qcow2 alone.qcow2 1M");
+    const auto config = domain(disk("alone.qcow2", "qcow2"));
+    auto opened = open(config);
+    EXPECT_NE(line_of(config, opened).find(R"("backing":null)"), std::string::npos);
+}
+
+TEST_F(Opening, AGuestsHeaderInARawDiskIsNotBelieved) {
+    write("secret", "x");
+    qemu_img("create -f qcow2 -b secret -F raw evil.qcow2 1M");
+    const auto config = domain(disk("evil.qcow2", "raw"));
+    EXPECT_EQ(open(config).files.size(), 1u);
+}
+
+TEST_F(Opening, ABackingFileWithoutFormatIsRawOrRefused) {
+    qemu_img("create -f qcow2 base.qcow2 1M");
+    qemu_img("create -f raw base.raw 1M");
+    for (const char* format : {"qcow2", "raw"}) {
+        qemu_img(fmt::format("create -f qcow2 -b base.{0} -F {0} top.qcow2", format));
+        // As older tools left it: the extension that tells the format becomes one that nobody knows.
+        std::string image = read_text(path("top.qcow2"));
+        image.replace(image.find("\xE2\x79\x2A\xCA"), 4, "\x01\x02\x03\x04");
+        write("top.qcow2", image);
+        const auto why = refusal(domain(disk("top.qcow2", "qcow2")));
+        if (format == std::string{"raw"})
+            EXPECT_EQ(why, "");
+        else
+            EXPECT_NE(why.find("qemu-img rebase -u -F qcow2"), why.npos) << why;
+    }
+}
+
+TEST_F(Opening, LoopsAndBottomlessChainsEnd) {
+    qemu_img("create -f qcow2 a.qcow2 1M");
+    qemu_img("create -f qcow2 -b a.qcow2 -F qcow2 b.qcow2");
+    qemu_img("rebase -u -b b.qcow2 -F qcow2 a.qcow2");
+    EXPECT_NE(refusal(domain(disk("b.qcow2", "qcow2"))).find("comes back to"), std::string::npos);
+    // A link that leads through the same file under ever new names would be a loop too: identity is the file, not its
+    // name.
+    qemu_img("rebase -u -b ./././a.qcow2 -F qcow2 a.qcow2");
+    EXPECT_NE(refusal(domain(disk("b.qcow2", "qcow2"))).find("comes back to"), std::string::npos);
+}
+
+TEST_F(Opening, WrittenBackingStoresAreFollowedInsteadOfTheImages) {
+    qemu_img("create -f raw base.raw 1M");
+    qemu_img("create -f qcow2 -b base.raw -F raw top.qcow2");
+    EXPECT_EQ(open(domain(disk("top.qcow2", "qcow2", "<backingStore/>"))).files.size(), 1u);
+    qemu_img("create -f raw other.raw 1M");
+    const auto chain =
+        fmt::format("<backingStore type='file'><format type='raw'/><source file='{}'/><backingStore/></backingStore>",
+                    path("other.raw"));
+    EXPECT_EQ(open(domain(disk("top.qcow2", "qcow2", chain))).files.at("disk:vda/1").path, path("other.raw"));
+}
+
+TEST_F(Opening, WhatIsMissingIsAnErrorUnlessItIsOptional) {
+    EXPECT_NE(refusal(domain(disk("gone", "raw"))), "");
+    const auto cdrom = fmt::format(
+        "<disk device='cdrom'><source file='{}' startupPolicy='optional'/><target dev='sda' bus='sata'/></disk>",
+        path("gone"));
+    const auto config = domain(cdrom);
+    auto opened = open(config);
+    EXPECT_TRUE(opened.files.empty());
+    EXPECT_NE(line_of(config, opened).find(R"({"driver":"ide-cd","bus":"ide.0","id")"), std::string::npos);
+}
+
+TEST_F(Opening, KernelsBecomeSealedCopies) {
+    write("vmlinuz", "kernel bytes");
+    const auto config = domain("", fmt::format("<kernel>{}</kernel><cmdline>a=b, -c</cmdline>", path("vmlinuz")));
+    auto opened = open(config);
+    const int fd = opened.files.at("kernel").fd.get();
+    char bytes[32] = {};
+    EXPECT_EQ(::pread(fd, bytes, sizeof bytes, 0), 12);
+    EXPECT_STREQ(bytes, "kernel bytes");
+    EXPECT_LT(::pwrite(fd, "x", 1, 0), 0);
+    const auto line = line_of(config, opened);
+    EXPECT_NE(line.find("-kernel /proc/self/fd/3\n"), line.npos) << line;
+    EXPECT_NE(line.find("-append a=b, -c\n"), line.npos);
+}
+
+std::string pflash(const std::string& folder, const std::string& format) {
+    return fmt::format(
+        "<loader readonly='yes' type='pflash'>{0}/CODE.fd</loader><nvram template='{0}/VARS.fd' "
+        "format='{1}'>{0}/new/store</nvram>",
+        folder, format);
+}
+
+TEST_F(Opening, AVariableStoreIsMadeOnceFromItsTemplate) {
+    write("CODE.fd", std::string(4096, 'c'));
+    const std::string variables = "begin" + std::string(200000, '\0') + "end" + std::string(1024, 'v');
+    for (const char* format : {"raw", "qcow2"}) {
+        write("VARS.fd", variables);
+        std::filesystem::remove_all(path("new"));
+        const auto config = domain("", pflash(bed.folder.path, format));
+        open(config);
+        EXPECT_EQ(std::filesystem::status(path("new/store")).permissions(), std::filesystem::perms{0600});
+        qemu_img(fmt::format("convert -f {} -O raw new/store back.raw", format));
+        qemu_img(fmt::format("info -f {} new/store", format));
+        if (format == std::string{"qcow2"}) qemu_img("check -f qcow2 new/store");
+        EXPECT_EQ(read_text(path("back.raw")).substr(0, variables.size()), variables);
+        // Kept when it is there; made afresh when told so.
+        write("VARS.fd", std::string(512, 'n'));
+        const auto before = read_text(path("new/store"));
+        open(config);
+        EXPECT_EQ(read_text(path("new/store")), before);
+        open(config, true);
+        EXPECT_NE(read_text(path("new/store")), before);
+        EXPECT_FALSE(std::filesystem::exists(path("new/store.new")));
+    }
+}
+
+TEST_F(Opening, AStoreWithoutTemplateNamesTheLoader) {
+    write("CODE.fd", "c");
+    const auto config =
+        domain("", fmt::format("<loader readonly='yes' type='pflash'>{0}/CODE.fd</loader><nvram>{0}/store</nvram>",
+                               bed.folder.path));
+    EXPECT_NE(refusal(config).find("CODE.fd"), std::string::npos);
+}
+
+TEST_F(Opening, OutputsAreWriteOnlyAndListenersListen) {
+    const auto config =
+        domain(fmt::format("<serial type='file'><source path='{0}/out'/><log file='{0}/log' append='on'/></serial>"
+                           "<channel type='unix'><target type='virtio' name='a.b'/></channel>",
+                           bed.folder.path));
+    auto opened = open(config);
+    EXPECT_EQ(::fcntl(opened.files.at("chardev:serial0").fd.get(), F_GETFL) & O_ACCMODE, O_WRONLY);
+    EXPECT_EQ(::fcntl(opened.files.at("chardev:serial0/log").fd.get(), F_GETFL) & O_ACCMODE, O_WRONLY);
+    const auto& channel = opened.files.at("chardev:channel0");
+    int listening = 0;
+    socklen_t length = sizeof listening;
+    ASSERT_EQ(::getsockopt(channel.fd.get(), SOL_SOCKET, SO_ACCEPTCONN, &listening, &length), 0);
+    EXPECT_EQ(listening, 1);
+    DomainConfig live = config;
+    fill_opened(live, opened);
+    EXPECT_EQ(live.devices.channels[0].backend.source()->path, channel.path);
+    open(config);  // a stale socket is in nobody's way
+    const auto line = line_of(config, opened);
+    EXPECT_NE(line.find("id=charserial0,path=/dev/fdset/1,append=off,logfile=/dev/fdset/2,logappend=on"), line.npos)
+        << line;
+    EXPECT_NE(line.find("id=charchannel0,fd=5,server=on,wait=off"), line.npos) << line;
+}
+
+TEST_F(Opening, LinksAreAskedForWithTheirQueues) {
+    const auto config = domain(
+        "<interface type='bridge'><source bridge='br0'/><mac address='52:54:00:01:02:03'/><model type='virtio'/>"
+        "<driver queues='3'/></interface><interface type='user'><mac address='52:54:00:01:02:04'/></interface>"
+        "<interface type='ethernet'><mac address='52:54:00:01:02:05'/><model type='e1000'/></interface>");
+    auto opened = open(config);
+    ASSERT_EQ(resources.requests.size(), 2u);
+    EXPECT_EQ(resources.requests[0].queues, 3u);
+    EXPECT_TRUE(resources.requests[0].vnet_header);
+    EXPECT_FALSE(resources.requests[1].vnet_header);
+    DomainConfig live = config;
+    fill_opened(live, opened);
+    EXPECT_EQ(live.devices.interfaces[2].target->dev, "vnet7");
+    const auto line = line_of(config, opened);
+    EXPECT_NE(line.find(R"({"type":"tap","fds":"3:4:5","id":"hostnet0"})"), line.npos) << line;
+    EXPECT_NE(line.find(R"("mq":true,"vectors":8)"), line.npos) << line;
+    EXPECT_NE(line.find(R"({"type":"tap","fd":"6","id":"hostnet2"})"), line.npos) << line;
+}
+
+}  // namespace
+}  // namespace virtbus::qemu
