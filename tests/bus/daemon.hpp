@@ -154,7 +154,9 @@ public:
         if (uid && ::seteuid(uid) < 0) throw std::runtime_error{"cannot become another user"};
         auto client = std::make_unique<Client>(loop, address, "org.virtbus1");
         if (uid && ::seteuid(0) < 0) std::abort();
-        client->call("/org/freedesktop/DBus", "org.freedesktop.DBus.Peer", "Ping");
+        if (const auto answer = client->call("/org/freedesktop/DBus", "org.freedesktop.DBus.Peer", "Ping");
+            !answer.ok())
+            throw std::runtime_error{"not let in: " + answer.message};
         return client;
     }
     static bool can_be_others() { return ::geteuid() == 0; }
@@ -199,15 +201,9 @@ inline std::string test_xml(const std::string& name, const std::string& behaviou
            "<memory unit='KiB'>65536</memory><vcpu>1</vcpu>" + "<os><type>hvm</type></os>" + more + "</domain>";
 }
 
-/// The one string or path in an answer, or the error's name.
+/// The one string or path in an answer, or what went wrong.
 inline std::string text_of(const Answer& answer) {
-    if (!answer.ok()) return answer.error + ": " + answer.message;
-    const char* value = "";
-    char type = 0;
-    sd_bus_message_rewind(answer.body.get(), 1);
-    sd_bus_message_peek_type(answer.body.get(), &type, nullptr);
-    if (type == 's' || type == 'o') sd_bus_message_read_basic(answer.body.get(), type, &value);
-    return value;
+    return answer.ok() ? Client::text(answer) : answer.error + ": " + answer.message;
 }
 
 inline std::string define(Client& client, const std::string& name, const std::string& behaviour = "",

@@ -147,11 +147,15 @@ public:
         ::free(text);
         return printed;
     }
+    /// The one string or path in the answer, or the error's name.
     static std::string text(const Answer& answer) {
+        if (!answer.ok()) return answer.error;
         const char* value = "";
+        char type = 0;
         sd_bus_message_rewind(answer.body.get(), 1);
-        sd_bus_message_read(answer.body.get(), "s", &value);
-        return answer.ok() ? value : answer.error;
+        sd_bus_message_peek_type(answer.body.get(), &type, nullptr);
+        if (type == 's' || type == 'o') sd_bus_message_read_basic(answer.body.get(), type, &value);
+        return value;
     }
 
     struct Heard {
