@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Takes each method call that arrives on any connection to the object it names: reads at once, verbs as tasks after
-// the caller is known and the arguments, the permission and the object are in order. Signals are broadcaster.hpp's
-// work.
+// the caller is known and the arguments, the permission and the object are in order. Signals are signals.hpp's work.
 #pragma once
 
 #include <memory>

@@ -160,6 +160,7 @@ const PeerBus::Entry PeerBus::entries[] = {
 };
 
 bool PeerBus::take(sd_bus_message* call) {
+    spoke_ = true;
     const char* const to = sd_bus_message_get_destination(call);
     const char* const interface = sd_bus_message_get_interface(call);
     const bool for_bus = to ? std::string_view{to} == "org.freedesktop.DBus"

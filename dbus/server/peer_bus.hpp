@@ -17,8 +17,9 @@ public:
 
     /// Answers a call to org.freedesktop.DBus, or to a name that is not served here. False: it is for the service.
     bool take(sd_bus_message* call);
-    /// A client that spoke as to a bus hears signals only after it has asked for some.
-    bool wants_signals() const { return !greeted_ || monitors_ || !matches_.empty(); }
+    /// Nobody hears signals before having spoken, since a client of a bus gives up when anything comes before the answer
+    /// to its Hello; and such a client hears them only after it has asked for some.
+    bool wants_signals() const { return spoke_ && (!greeted_ || monitors_ || !matches_.empty()); }
 
     /// The unique name of the service on every peer's connection.
     static constexpr const char* own_name = ":1.0";
@@ -36,7 +37,7 @@ private:
 
     std::string service_, name_;
     std::uint32_t uid_, pid_;
-    bool greeted_ = false, monitors_ = false;
+    bool spoke_ = false, greeted_ = false, monitors_ = false;
     std::multiset<std::string> matches_;
 };
 

@@ -89,6 +89,15 @@ TEST_F(PeersTest, APlainPeerHearsAllSignals) {
     EXPECT_EQ(client.signals.size(), 2u);
 }
 
+TEST_F(PeersTest, NobodyHearsSignalsBeforeHavingSpoken) {
+    const Fd silent = authenticated();
+    Client other{loop, connect()};
+    for (int i = 0; i < 5; i++) ASSERT_TRUE(other.call(one, lamp, "Switch", "ba{sv}", i % 2, 0).ok());
+    char byte = 0;
+    EXPECT_EQ(::recv(silent.get(), &byte, 1, MSG_DONTWAIT), -1);
+    EXPECT_EQ(errno, EAGAIN);
+}
+
 TEST_F(PeersTest, LeavingIsNoticed) {
     Client client{loop, connect()};
     ASSERT_TRUE(client.call(one, lamp, "Look").ok());
