@@ -169,6 +169,51 @@ TEST(Targets, HaveNumbers) {
         EXPECT_EQ(index_of_target(bad), -1) << bad;
 }
 
+// ---- other machines
+
+std::string line_of(const std::string& arch, const std::string& devices) {
+    const auto config =
+        whole(fmt::format("<domain type='qemu'><name>n</name><memory>65536</memory><os><type arch='{}'>hvm</type></os>"
+                          "<devices>{}</devices></domain>",
+                          arch, devices));
+    EXPECT_EQ(xml::format_domain(whole(config)), xml::format_domain(config));
+    return one_a_line(standalone_command(config, known_capabilities(arch), false));
+}
+
+TEST(Machines, ArmVirtHasPciExpressAndItsOwnSerialPort) {
+    const auto line = line_of("aarch64", disk + interface + "<console type='pty'/>");
+    EXPECT_NE(line.find("-machine virt-7.2,"), line.npos) << line;
+    EXPECT_NE(line.find("-cpu cortex-a15\n"), line.npos) << line;
+    EXPECT_NE(line.find("-serial chardev:charserial0"), line.npos) << line;
+    EXPECT_NE(line.find(R"("driver":"virtio-blk-pci","drive":"libvirt-1-format","id":"virtio-disk0","bus":"pci.2")"),
+              line.npos)
+        << line;
+    EXPECT_EQ(line.find("usb"), line.find("usb=off")) << "USB comes only with USB devices";
+    EXPECT_EQ(line.find("balloon"), line.npos);
+    EXPECT_NE(line_of("aarch64", "<input type='tablet' bus='usb'/>").find("qemu-xhci"), line.npos);
+}
+
+TEST(Machines, PseriesHasItsOwnBusAndPci) {
+    const auto line =
+        line_of("ppc64", disk + "<serial type='pty'/><disk><source file='/b'/><target dev='sda' bus='scsi'/></disk>");
+    EXPECT_NE(line.find(R"("driver":"spapr-vty","chardev":"charserial0","id":"serial0","reg":805306368)"), line.npos)
+        << line;
+    EXPECT_NE(line.find(R"("driver":"spapr-vscsi","id":"scsi0","reg":8192)"), line.npos) << line;
+    EXPECT_NE(line.find(R"("driver":"qemu-xhci","id":"usb","bus":"pci.0","addr":"0x1")"), line.npos) << line;
+}
+
+TEST(Machines, S390HasChannels) {
+    const auto line = line_of("s390x", disk + interface + "<console type='pty'><target type='sclp'/></console>");
+    EXPECT_NE(
+        line.find(R"("driver":"virtio-blk-ccw","drive":"libvirt-1-format","id":"virtio-disk0","devno":"fe.0.0000")"),
+        line.npos)
+        << line;
+    EXPECT_NE(line.find(R"("driver":"virtio-net-ccw","netdev":"hostnet0","id":"net0","devno":"fe.0.0001")"), line.npos)
+        << line;
+    EXPECT_NE(line.find(R"("driver":"sclpconsole","chardev":"charconsole0")"), line.npos) << line;
+    EXPECT_EQ(line.find("\"addr\""), line.npos) << line;
+}
+
 // ---- firmware
 
 Os uefi(const std::string& more = "") {
