@@ -214,6 +214,41 @@ TEST(Machines, S390HasChannels) {
     EXPECT_EQ(line.find("\"addr\""), line.npos) << line;
 }
 
+// ---- details that no definition of the corpus shows on this emulator
+
+TEST(Details, LimitsAreFiltersAndGroupsAreMadeOnce) {
+    const auto limited = [](const char* name) {
+        return fmt::format(
+            "<disk><source file='/{0}'/><target dev='{0}' bus='virtio'/><iotune><total_iops_sec>9</total_iops_sec>"
+            "<group_name>both</group_name></iotune></disk>",
+            name);
+    };
+    const auto line = one_a_line(standalone_command(whole(definition("q35", limited("vda") + limited("vdb"))),
+                                                    known_capabilities("x86_64"), false));
+    const std::string group = R"({"qom-type":"throttle-group","id":"throttle-group-both","limits":{"iops-total":9}})";
+    ASSERT_NE(line.find(group), line.npos) << line;
+    EXPECT_EQ(line.find(group, line.find(group) + 1), line.npos) << "made twice";
+    EXPECT_NE(
+        line.find(
+            R"({"driver":"throttle","node-name":"libvirt-2-throttle","throttle-group":"throttle-group-both","file":"libvirt-2-format"})"),
+        line.npos);
+    EXPECT_NE(line.find(R"("drive":"libvirt-2-throttle")"), line.npos);
+}
+
+TEST(Details, PortsAreForwardedOneByOne) {
+    const auto line = one_a_line(standalone_command(
+        whole(definition(
+            "q35",
+            "<interface type='user'><mac address='52:54:00:00:00:01'/><portForward proto='tcp' address='127.0.0.1'>"
+            "<range start='2000' end='2003' to='22'/><range start='2001' exclude='yes'/></portForward></interface>")),
+        known_capabilities("x86_64"), false));
+    EXPECT_NE(
+        line.find(
+            R"("hostfwd":[{"str":"tcp:127.0.0.1:2000-:22"},{"str":"tcp:127.0.0.1:2002-:24"},{"str":"tcp:127.0.0.1:2003-:25"}])"),
+        line.npos)
+        << line;
+}
+
 // ---- firmware
 
 Os uefi(const std::string& more = "") {

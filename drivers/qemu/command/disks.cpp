@@ -2,6 +2,8 @@
 // Disks: block nodes for every level of a chain, limits, and the device the guest sees.
 #include <fmt/format.h>
 
+#include <set>
+
 #include "qemu/command/families.hpp"
 #include "virtbus/error.hpp"
 
@@ -189,6 +191,7 @@ private:
             node.set_text("detect-zeroes", unmap ? "on" : disk_.driver->detect_zeroes);
         }
         set_cache(node, disk_);
+        if (top && format == "qcow2" && disk_.driver) node.set("cache-size", disk_.driver->metadata_cache_max_size);
         node.set("driver", format == "iso" ? "raw" : format).set("file", name + "-storage");
         const bool may_have_backing = format == "qcow2" || format == "qcow" || format == "qed" || format == "vmdk";
         if (!below.empty())
@@ -205,16 +208,7 @@ private:
     unsigned& counter_;
 };
 
-/// copy-on-read and limits are filters above the format.
-std::string add_filters(Argv& line, const Disk& disk, std::string node) {
-    const std::string base = node.substr(0, node.size() - std::string_view{"-format"}.size());
-    if (disk.driver && disk.driver->copy_on_read.value_or(false)) {
-        const std::string name = base + "-cor";
-        line.blockdev(Json{}.set("driver", "copy-on-read").set("node-name", name).set("file", node));
-        node = name;
-    }
-    if (!disk.iotune) return node;
-    const DiskIoTune& tune = *disk.iotune;
+Json limits_of(const DiskIoTune& tune) {
     struct Limit {
         const char* name;
         const std::optional<std::uint64_t>& value;
@@ -241,12 +235,62 @@ std::string add_filters(Argv& line, const Disk& disk, std::string node) {
     Json limits;
     for (const auto& limit : all)
         if (limit.value.value_or(0)) limits.set(limit.name, *limit.value);
-    const std::string group = "throttle-" + disk.info.alias;
-    line.object(Json{}.set("qom-type", "throttle-group").set("id", group).set("limits", limits));
-    const std::string name = base + "-throttle";
-    line.blockdev(
-        Json{}.set("driver", "throttle").set("node-name", name).set("throttle-group", group).set("file", node));
-    return name;
+    return limits;
+}
+
+/// copy-on-read and limits are filters above the format.
+class Filters {
+public:
+    Filters(Argv& line, std::set<std::string>& groups) : line_{line}, groups_{groups} {}
+
+    std::string add(const Disk& disk, std::string node) {
+        base_ = node.substr(0, node.size() - std::string_view{"-format"}.size());
+        if (disk.driver && disk.driver->copy_on_read.value_or(false)) {
+            line_.blockdev(Json{}.set("driver", "copy-on-read").set("node-name", base_ + "-cor").set("file", node));
+            node = base_ + "-cor";
+        }
+        if (disk.iotune) {
+            const std::string& name = disk.iotune->group_name;
+            node =
+                throttle(node, name.empty() ? "throttle-" + disk.info.alias : "throttle-group-" + name, *disk.iotune);
+        }
+        for (const auto& filter : disk.throttle_filters)
+            node = throttle(node, "throttle-group-" + filter.group, get_group(disk, filter.group));
+        return node;
+    }
+
+private:
+    const DiskIoTune& get_group(const Disk& disk, const std::string& name) const {
+        for (const auto& group : line_.config.throttle_groups)
+            if (group.limits.group_name == name) return group.limits;
+        refuse(disk, fmt::format("there is no <throttlegroup> '{}'", name));
+    }
+    std::string throttle(const std::string& below, const std::string& group, const DiskIoTune& tune) {
+        if (groups_.insert(group).second)
+            line_.object(Json{}.set("qom-type", "throttle-group").set("id", group).set("limits", limits_of(tune)));
+        const std::string name = fmt::format("{}-throttle{}", base_, count_ ? std::to_string(count_) : "");
+        ++count_;
+        line_.blockdev(
+            Json{}.set("driver", "throttle").set("node-name", name).set("throttle-group", group).set("file", below));
+        return name;
+    }
+
+    Argv& line_;
+    std::set<std::string>& groups_;  // made already
+    std::string base_;
+    unsigned count_ = 0;
+};
+
+/// What would be left out silently otherwise.
+void check_served(const Disk& disk) {
+    const auto& source = disk.source;
+    if (disk.encryption || (source && source->encryption))
+        refuse(disk, "encrypted images need stored secrets, which are not served yet");
+    if (source && !source->slices.empty()) refuse(disk, "slices of images are not served yet");
+    if (source && source->reservations) refuse(disk, "persistent reservations are not served yet");
+    if (disk.transient) refuse(disk, "transient disks are not served yet");
+    if (disk.driver && !disk.driver->iothreads.empty())
+        refuse(disk, "more than one iothread for a disk is not served yet");
 }
 
 // ---- devices
@@ -362,7 +406,9 @@ void add_disk(Argv& line, const Disk& disk, const std::string& node) {
 void add_disks(Argv& line) {
     const auto& disks = line.config.devices.disks;
     unsigned counter = 0;
+    std::set<std::string> groups;
     for (std::size_t i = 0; i < disks.size(); ++i) {
+        check_served(disks[i]);
         if (disks[i].type == StorageType::vhostuser) {
             add_vhost_user(line, disks[i], i);
             continue;
@@ -372,7 +418,7 @@ void add_disks(Argv& line) {
         const bool optional = disks[i].source && disks[i].source->startup_policy == "optional";
         if (node.empty() && !removable && optional) continue;
         if (node.empty() && !removable) refuse(disks[i], "it has no source");
-        if (!node.empty()) node = add_filters(line, disks[i], node);
+        if (!node.empty()) node = Filters{line, groups}.add(disks[i], node);
         add_disk(line, disks[i], node);
     }
 }

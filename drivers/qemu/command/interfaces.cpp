@@ -2,6 +2,9 @@
 // Network cards and their back ends. Taps come as descriptors; who made them is the link provider's business.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <set>
+
 #include "qemu/command/families.hpp"
 #include "qemu/pci_devices.hpp"
 #include "virtbus/error.hpp"
@@ -52,9 +55,40 @@ void set_tap(Argv& line, Json& netdev, const Interface& interface, std::size_t i
     if (interface.sndbuf) netdev.set("sndbuf", *interface.sndbuf);
 }
 
+/// "tcp:address:port-:port" for every port that a <portForward> names.
+std::vector<Json> forwards_of(const Interface& interface) {
+    constexpr std::size_t most = 1000;
+    std::vector<Json> out;
+    for (const auto& forward : interface.port_forwards) {
+        std::set<std::uint32_t> excluded;
+        for (const auto& range : forward.ranges)
+            if (range.exclude.value_or(false))
+                for (auto port = range.start; port <= std::min(range.end.value_or(range.start), 65535u); ++port)
+                    excluded.insert(port);
+        for (const auto& range : forward.ranges) {
+            if (range.exclude.value_or(false)) continue;
+            for (auto port = range.start; port <= std::min(range.end.value_or(range.start), 65535u); ++port) {
+                if (excluded.contains(port)) continue;
+                const auto to = range.to.value_or(range.start) + (port - range.start);
+                out.push_back(Json{}.set("str", fmt::format("{}:{}:{}-:{}", forward.proto, forward.address, port, to)));
+                if (out.size() > most)
+                    throw Error{Code::unsupported_configuration,
+                                fmt::format("interface '{}' forwards more than {} ports", interface.mac, most)};
+            }
+        }
+    }
+    return out;
+}
+
 void set_user(Argv& line, Json& netdev, const Interface& interface) {
+    if (interface.backend && interface.backend->type == "passt")
+        throw Error{
+            Code::unsupported_configuration,
+            fmt::format("interface '{}': passt is not served yet; without <backend> QEMU's own user networking is used",
+                        interface.mac)};
     netdev.set("type", "user");
     line.out.needs_network = true;
+    if (const auto forwards = forwards_of(interface); !forwards.empty()) netdev.set("hostfwd", forwards);
     for (const auto& ip : interface.ips) {
         const bool v6 = ip.family == "ipv6" || (ip.family.empty() && ip.address.find(':') != ip.address.npos);
         if (v6)
