@@ -77,8 +77,7 @@ Task<> live(host::Host& host, Log& log, DaemonOptions options) {
 
     const auto end = [promise = leave.promise()] { promise.set(); };
     const auto on_term = host.loop.on_signal(SIGTERM, end), on_int = host.loop.on_signal(SIGINT, end);
-    const host::IdleExit idle_exit{host.loop, options.idle_exit, [&] { return room.idle() && face.idle(); },
-                                   end};
+    const host::IdleExit idle_exit{host.loop, options.idle_exit, [&] { return room.idle() && face.idle(); }, end};
     Scope background;
     background.spawn(room.autostart());
     co_await leave.wait("the daemon", std::nullopt);

@@ -9,7 +9,8 @@
 
 namespace virtbus::systemd {
 
-/// Listening unix stream sockets with that FileDescriptorName, set to not block. They are handed over once: a second call finds none.
+/// Listening unix stream sockets with that FileDescriptorName, set to not block. They are handed over once: a second
+/// call finds none.
 std::vector<Fd> take_listening_sockets(const std::string& name);
 
 }  // namespace virtbus::systemd

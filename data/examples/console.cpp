@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// console DOMAIN [--until TEXT]: copies a domain's first console to standard output, until the text has been seen or the
-// console ends. Shows how a C++ program calls virtbus with sdbus-c++ and gets a file descriptor back.
+// console DOMAIN [--until TEXT]: copies a domain's first console to standard output, until the text has been seen or
+// the console ends. Shows how a C++ program calls virtbus with sdbus-c++ and gets a file descriptor back.
 #include <sdbus-c++/sdbus-c++.h>
 #include <unistd.h>
 
@@ -20,11 +20,17 @@ int main(int argc, char** argv) try {
     auto bus = sdbus::createSessionBusConnection();
     auto manager = sdbus::createProxy(*bus, "org.virtbus1", "/org/virtbus1");
     sdbus::ObjectPath path;
-    manager->callMethod("GetDomain").onInterface("org.virtbus1.Manager").withArguments(std::string{argv[1]}).storeResultsTo(path);
+    manager->callMethod("GetDomain")
+        .onInterface("org.virtbus1.Manager")
+        .withArguments(std::string{argv[1]})
+        .storeResultsTo(path);
 
     auto domain = sdbus::createProxy(*bus, "org.virtbus1", path);
     sdbus::UnixFd console;
-    domain->callMethod("OpenConsole").onInterface("org.virtbus1.Domain").withArguments(std::string{}, no_options).storeResultsTo(console);
+    domain->callMethod("OpenConsole")
+        .onInterface("org.virtbus1.Domain")
+        .withArguments(std::string{}, no_options)
+        .storeResultsTo(console);
 
     std::string seen;
     char buffer[4096];

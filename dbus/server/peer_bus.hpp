@@ -17,8 +17,8 @@ public:
 
     /// Answers a call to org.freedesktop.DBus, or to a name that is not served here. False: it is for the service.
     bool take(sd_bus_message* call);
-    /// Nobody hears signals before having spoken, since a client of a bus gives up when anything comes before the answer
-    /// to its Hello; and such a client hears them only after it has asked for some.
+    /// Nobody hears signals before having spoken, since a client of a bus gives up when anything comes before the
+    /// answer to its Hello; and such a client hears them only after it has asked for some.
     bool wants_signals() const { return spoke_ && (!greeted_ || monitors_ || !matches_.empty()); }
 
     /// The unique name of the service on every peer's connection.

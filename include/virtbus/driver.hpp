@@ -31,9 +31,9 @@ struct LinkRequest {
     bool vnet_header = true;  ///< the front end takes virtio-net headers
 };
 struct Link {
-    std::vector<Fd> fds;    ///< tap descriptors, one per queue
-    std::string ifname;     ///< the host's side
-    std::string undo_key;   ///< what close_link wants; recorded in the status file before the guest starts
+    std::vector<Fd> fds;   ///< tap descriptors, one per queue
+    std::string ifname;    ///< the host's side
+    std::string undo_key;  ///< what close_link wants; recorded in the status file before the guest starts
 };
 
 /// Makes and removes the host's side of interfaces (bridge, ethernet, network, direct).
@@ -66,7 +66,8 @@ public:
 // ---- a running guest -----------------------------------------------------------------------------------------------
 
 using StatValue = std::variant<bool, std::uint32_t, std::uint64_t, std::int64_t, double, std::string>;
-using Stats = std::map<std::string, StatValue>;  ///< "state.state", "cpu.time", "block.0.rd.bytes" ..., as in libvirt's records
+using Stats =
+    std::map<std::string, StatValue>;  ///< "state.state", "cpu.time", "block.0.rd.bytes" ..., as in libvirt's records
 
 struct Screenshot {
     std::string png;

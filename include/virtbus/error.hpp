@@ -96,10 +96,14 @@ static_assert(code_words.size() == static_cast<std::size_t>(Code::property_read_
 }  // namespace detail
 
 /// The last component of the error's name on the bus, e.g. "NoSuchDomain".
-constexpr std::string_view word(Code code) { return detail::code_words[static_cast<std::size_t>(code)]; }
+constexpr std::string_view word(Code code) {
+    return detail::code_words[static_cast<std::size_t>(code)];
+}
 
 /// True for the codes whose bus name is org.freedesktop.DBus.Error.*, false for org.virtbus1.Error.*.
-constexpr bool is_standard(Code code) { return code >= Code::access_denied; }
+constexpr bool is_standard(Code code) {
+    return code >= Code::access_denied;
+}
 
 /// What went wrong, for a human: which object, what was found, what is allowed, what to do.
 class Error : public std::runtime_error {

@@ -12,7 +12,9 @@ namespace virtbus {
 using Duration = std::chrono::milliseconds;
 using Deadline = std::chrono::steady_clock::time_point;
 
-inline Deadline in(Duration wait) { return std::chrono::steady_clock::now() + wait; }
+inline Deadline in(Duration wait) {
+    return std::chrono::steady_clock::now() + wait;
+}
 
 /// Something that goes on until its owner lets go of it.
 struct Registered {

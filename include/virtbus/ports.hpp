@@ -31,7 +31,8 @@ public:
     /// Runs the function on a worker and awaits its result or exception. After the deadline or a stop the caller goes
     /// on without it, so the function must own all it touches.
     template <class F>
-    Task<std::invoke_result_t<F&>> run(std::string what, F work, std::optional<Deadline> deadline, std::stop_token stop = {}) {
+    Task<std::invoke_result_t<F&>> run(std::string what, F work, std::optional<Deadline> deadline,
+                                       std::stop_token stop = {}) {
         using R = std::invoke_result_t<F&>;
         Reply<R> reply{loop_};
         submit([&loop = loop_, promise = reply.promise(), work = std::make_shared<F>(std::move(work))]() mutable {
@@ -98,7 +99,8 @@ public:
     virtual std::vector<std::string> list(const std::string& folder) = 0;
     virtual void make_folder(const std::string& path, unsigned mode = 0700) = 0;
     virtual bool exists(const std::string& path) = 0;
-    /// Opens on a worker (a hung mount must not hang the daemon), with close-on-exec; `flags` and `mode` as for open(2).
+    /// Opens on a worker (a hung mount must not hang the daemon), with close-on-exec; `flags` and `mode` as for
+    /// open(2).
     virtual Task<Fd> open(std::string path, int flags, unsigned mode, std::optional<Identity> as, Deadline deadline,
                           std::stop_token stop = {}) = 0;
 };
@@ -139,8 +141,8 @@ public:
 struct UnitRequest {
     std::string driver;  ///< "qemu"; with id and name it makes the unit's name, virtbus-<driver>-<id>-<name>.service
     std::uint32_t id = 0;
-    std::string name;         ///< of the domain; escaped for the unit's name
-    std::string uuid;         ///< registered with machined when `machine`
+    std::string name;  ///< of the domain; escaped for the unit's name
+    std::string uuid;  ///< registered with machined when `machine`
     std::string description;
     std::vector<std::string> argv;  ///< argv[0] is an absolute path
     std::map<std::string, std::string> environment;
@@ -162,7 +164,7 @@ struct Unit {
 
 struct ExitStatus {
     bool known = false;
-    int code = 0;    ///< exit code when signal is 0
+    int code = 0;  ///< exit code when signal is 0
     int signal = 0;
 };
 

@@ -118,7 +118,8 @@ public:
 
     Promise promise() const { return Promise{slot_}; }
 
-    /// Waits for the answer. `what` names the wait in the Timeout and Cancelled messages ("the answer of QMP query-status").
+    /// Waits for the answer. `what` names the wait in the Timeout and Cancelled messages ("the answer of QMP
+    /// query-status").
     Waiting wait(std::string what, std::optional<Deadline> deadline, std::stop_token stop = {}) {
         return Waiting{slot_, std::move(what), deadline, std::move(stop)};
     }

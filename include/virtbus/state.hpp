@@ -12,11 +12,14 @@ namespace virtbus {
 enum class State { shutoff, starting, running, paused, shutdown, crashed, pmsuspended };
 
 inline constexpr std::array state_words{
-    std::string_view{"shutoff"},  std::string_view{"starting"}, std::string_view{"running"},     std::string_view{"paused"},
-    std::string_view{"shutdown"}, std::string_view{"crashed"},  std::string_view{"pmsuspended"},
+    std::string_view{"shutoff"},     std::string_view{"starting"}, std::string_view{"running"},
+    std::string_view{"paused"},      std::string_view{"shutdown"}, std::string_view{"crashed"},
+    std::string_view{"pmsuspended"},
 };
 
-constexpr std::string_view word(State state) { return state_words[static_cast<std::size_t>(state)]; }
+constexpr std::string_view word(State state) {
+    return state_words[static_cast<std::size_t>(state)];
+}
 
 /// A process of the hypervisor exists.
 constexpr bool is_active(State state) {

@@ -30,11 +30,21 @@ struct Aggregate {
 
 const char* const on_the_heap = "a text that is too long for the small string";
 
-Task<bool> yes() { co_return true; }
-Task<Counted> make() { co_return Counted{}; }
-Task<int> take(Counted) { co_return 1; }
-Task<std::size_t> take_aggregate(Aggregate value) { co_return value.text.size(); }
-Task<int> take_function(std::function<int()> function) { co_return function(); }
+Task<bool> yes() {
+    co_return true;
+}
+Task<Counted> make() {
+    co_return Counted{};
+}
+Task<int> take(Counted) {
+    co_return 1;
+}
+Task<std::size_t> take_aggregate(Aggregate value) {
+    co_return value.text.size();
+}
+Task<int> take_function(std::function<int()> function) {
+    co_return function();
+}
 Task<> fail() {
     throw 1;
     co_return;
@@ -49,7 +59,9 @@ Task<> while_without_locals(int& reached) {
         break;
     }
 }
-Task<> aggregate_in_braces(int& reached) { reached += (co_await take_aggregate({1, Counted{}, on_the_heap})) > 0; }
+Task<> aggregate_in_braces(int& reached) {
+    reached += (co_await take_aggregate({1, Counted{}, on_the_heap})) > 0;
+}
 Task<> designated_aggregate(int& reached) {
     reached += (co_await take_aggregate({.number = 1, .counted = Counted{}, .text = on_the_heap})) > 0;
 }
@@ -57,8 +69,12 @@ Task<> capturing_lambda(int& reached) {
     Counted counted;
     reached += co_await take_function([counted] { return 1; });
 }
-Task<> nested(int& reached) { reached += co_await take(co_await make()); }
-Task<> ternary(int& reached) { reached += (co_await yes()) ? co_await take(Counted{}) : 0; }
+Task<> nested(int& reached) {
+    reached += co_await take(co_await make());
+}
+Task<> ternary(int& reached) {
+    reached += (co_await yes()) ? co_await take(Counted{}) : 0;
+}
 Task<> thrown_past(int& reached) {
     bool caught = false;
     try {
@@ -85,7 +101,7 @@ TEST_P(Probe, RunsItsBodyOnceAndDestroysEachTemporaryOnce) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Spellings, Probe,
-                         ::testing::Values(if_without_locals, while_without_locals, aggregate_in_braces, designated_aggregate,
-                                           capturing_lambda, nested, ternary, thrown_past));
+                         ::testing::Values(if_without_locals, while_without_locals, aggregate_in_braces,
+                                           designated_aggregate, capturing_lambda, nested, ternary, thrown_past));
 
 }  // namespace

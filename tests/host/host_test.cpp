@@ -43,7 +43,9 @@ struct HostTest : ::testing::Test {
     TemporaryFolder folder;
 };
 
-Task<int> doubled(int value) { co_return value * 2; }
+Task<int> doubled(int value) {
+    co_return value * 2;
+}
 Task<int> sum_of_two() {
     const int a = co_await doubled(2);
     const int b = co_await doubled(3);
@@ -149,10 +151,9 @@ TEST_F(HostTest, ARegistrationMayGoInsideItsOwnCall) {
 
 TEST_F(HostTest, WorkersGiveBackResultsAndExceptions) {
     EXPECT_EQ(run(loop, outside.run("adding", [] { return 40 + 2; }, in(1min))), 42);
-    EXPECT_EQ(code_of([&] {
-                  run(loop, outside.run("failing", [] { throw Error{Code::no_space, "full"}; }, in(1min)));
-              }),
-              Code::no_space);
+    EXPECT_EQ(
+        code_of([&] { run(loop, outside.run("failing", [] { throw Error{Code::no_space, "full"}; }, in(1min))); }),
+        Code::no_space);
 }
 
 TEST_F(HostTest, AStuckWorkerDoesNotHoldItsCaller) {
@@ -188,13 +189,14 @@ TEST_F(HostTest, AWriteReplacesTheWholeFileAndKeepsItsMode) {
     run(loop, files.write(path, "first, and longer", 0600));
     run(loop, files.write(path, "second", 0640));
     EXPECT_EQ(files.read(path, 100), "second");
-    struct stat facts {};
+    struct stat facts{};
     ASSERT_EQ(::stat(path.c_str(), &facts), 0);
-    EXPECT_EQ(facts.st_mode & 0777, 0640u & ~[] {
-        const auto mask = ::umask(0);
-        ::umask(mask);
-        return mask;
-    }());
+    EXPECT_EQ(
+        facts.st_mode & 0777, 0640u & ~[] {
+            const auto mask = ::umask(0);
+            ::umask(mask);
+            return mask;
+        }());
     EXPECT_EQ(files.list(folder.path()), std::vector<std::string>{"a"});
 }
 
@@ -202,7 +204,7 @@ TEST_F(HostTest, AFolderHasTheModeAskedForWhateverTheUmask) {
     const auto mask = ::umask(0077);
     files.make_folder(folder / "a/b", 0711);
     ::umask(mask);
-    struct stat facts {};
+    struct stat facts{};
     ASSERT_EQ(::stat((folder / "a/b").c_str(), &facts), 0);
     EXPECT_EQ(facts.st_mode & 0777, 0711u);
 }
