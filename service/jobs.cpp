@@ -144,12 +144,25 @@ bool Jobs::busy() const {
     return running_ > 0;
 }
 
-Task<> Jobs::drain() {
-    while (busy()) {
-        Reply<> quiet{loop_};
-        draining_.push_back(quiet.promise());
-        co_await quiet.wait("the end of all jobs", std::nullopt);
+Task<> Jobs::drain(Duration patience) {
+    if (co_await quiet(in(patience))) co_return;
+    for (const auto& [id, job] : jobs_)
+        if (!job->finished()) job->stop_.request_stop();
+    const bool ended = co_await quiet(in(patience));
+    if (!ended) log_.warning(fmt::format("{} jobs do not end; what they began is undone at the next start", running_));
+}
+
+Task<bool> Jobs::quiet(Deadline deadline) {
+    try {
+        while (busy()) {
+            Reply<> end{loop_};
+            draining_.push_back(end.promise());
+            co_await end.wait("the end of all jobs", deadline);
+        }
+    } catch (const Error&) {
+        co_return !busy();
     }
+    co_return true;
 }
 
 void Jobs::publish(const JobPtr& job) {

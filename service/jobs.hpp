@@ -80,8 +80,9 @@ public:
     /// The published ones, oldest first.
     std::vector<JobPtr> list() const;
     bool busy() const;  ///< some job runs
-    /// Returns when no job runs any more.
-    Task<> drain();
+    /// Returns when no job runs any more. What still runs after `patience` is cancelled, and left to its undo for as
+    /// long again; then there is a line in the log.
+    Task<> drain(Duration patience);
     /// Is told when a job becomes visible and when one ends, after the audience: a domain lists its jobs.
     void on_change(std::function<void(Job&)> listener) { listener_ = std::move(listener); }
     /// Ends all work where it waits; for process exit.
@@ -93,6 +94,7 @@ private:
     void publish(const JobPtr& job);
     void tell(Job& job);
     void finish(const JobPtr& job);
+    Task<bool> quiet(Deadline deadline);
     void log_failure(const Job& job);
     void forget(std::uint64_t id);
     void forget_surplus();

@@ -55,8 +55,8 @@ Task<> MachineRoom::autostart() {
     co_await parts_->machines.autostart();
 }
 
-Task<> MachineRoom::drain() {
-    co_await parts_->jobs.drain();
+Task<> MachineRoom::drain(Duration patience) {
+    co_await parts_->jobs.drain(patience);
 }
 
 bool MachineRoom::idle() const {

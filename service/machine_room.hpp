@@ -28,7 +28,7 @@ public:
     /// Starts what shall start with the host; does nothing when that has been done since boot.
     Task<> autostart();
     /// Returns when no verb is under way; for a process about to end.
-    Task<> drain();
+    Task<> drain(Duration patience);
     /// Nothing runs, neither a domain nor a job.
     bool idle() const;
 

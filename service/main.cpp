@@ -29,6 +29,7 @@ namespace virtbus {
 namespace {
 
 constexpr Duration manager_patience{5'000};
+constexpr Duration drain_patience{10'000};  // twice that is less than the unit's TimeoutStopSec
 
 /// The whole life of the daemon; returns when it is to end.
 Task<> live(host::Host& host, Log& log, DaemonOptions options) {
@@ -85,7 +86,7 @@ Task<> live(host::Host& host, Log& log, DaemonOptions options) {
     notify.stopping();
     log.write(Priority::info, "leaving; guests go on", {{"MESSAGE_ID", std::string{message_id::daemon_stopping}}});
     face.retire();
-    co_await room.drain();
+    co_await room.drain(drain_patience);
     co_await sleep(host.loop, Duration{0});  // the answers of the last verbs are sent in the turn after their end
     face.close();
 }

@@ -283,12 +283,21 @@ TEST_F(Lifecycle, drain_waits_for_verbs_under_way) {
     const auto domain = define(xml("web"));
     const auto start = domain->start({}, caller);
     EXPECT_FALSE(room->idle());
-    run(room->drain());
+    run(room->drain(std::chrono::minutes{1}));
     EXPECT_TRUE(start->finished());
     EXPECT_FALSE(room->idle());
     finish(domain->stop({}, caller));
-    run(room->drain());
+    run(room->drain(std::chrono::minutes{1}));
     EXPECT_TRUE(room->idle());
+}
+
+TEST_F(Lifecycle, drain_cancels_what_does_not_end_and_leaves_it_to_its_undo) {
+    boot();
+    const auto domain = define(xml("web", "hang-start='yes'"));
+    const auto start = domain->start({}, caller);
+    run(room->drain(std::chrono::milliseconds{50}));
+    EXPECT_TRUE(start->finished());
+    EXPECT_EQ(domain->view().state, State::shutoff);
 }
 
 }  // namespace
