@@ -34,7 +34,8 @@ class Readme(unittest.TestCase):
         cls.environment = dict(os.environ, DBUS_SESSION_BUS_ADDRESS=cls.bus.stdout.readline().strip())
         for kind in ("CONFIGURATION", "STATE", "RUNTIME", "CACHE", "LOGS"):
             cls.environment[f"{kind}_DIRECTORY"] = f"{folder}/{kind.lower()}"
-        cls.daemon = subprocess.Popen([virtbusd, "--user"], env=cls.environment, stderr=open(f"{folder}/log", "w"))
+        with open(f"{folder}/log", "w") as log:
+            cls.daemon = subprocess.Popen([virtbusd, "--user"], env=cls.environment, stderr=log)
         cls.run_text(["gdbus", "wait", "--session", "--timeout", "60", "org.virtbus1"])
 
     @classmethod

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Taking up a run after a restart of the daemon.
+#include <fmt/format.h>
+
+#include "service/machine.hpp"
+
+namespace virtbus {
+
+Task<> Machine::adopt(LiveStatus status, DomainConfig config, std::vector<std::string> unknown) {
+    const auto hold = co_await lane_.enter(nullptr, Lane::Subject::definition);
+    const auto run = new_run(context_.drivers.find_by_name(status.driver), std::move(config), std::move(unknown));
+    run->id = status.id;
+    run->started_at = status.started_at;
+    run->started_text = status.started_xml;
+    run->live_changed = status.live_changed;
+    run->remove_nvram = status.remove_nvram;
+    run->remove_tpm = status.remove_tpm;
+    run->keep_tpm = status.keep_tpm;
+    run->resources = std::make_unique<ResourceBroker>(broker_setting(), status.links);
+    run_ = run;
+    show_run(view_);
+    view_.state = status.state;
+    view_.state_reason = status.reason;
+    view_.state_changed = status.state_changed;
+    view_.responsive = false;
+
+    GuestEnd end{State::shutoff, "failed", {}};
+    const auto dies_with = status.dies_with;
+    auto guest = co_await find_guest(run, std::move(status), end);
+    if (run->over()) end = *run->end;
+    if (!guest || run->over()) {
+        run->guest = std::move(guest);
+        run->end.reset();
+        log(Priority::info, fmt::format("It ended while no daemon watched ({})", end.reason));
+        take_end(std::move(end));
+        co_await sleep(context_.ports.loop, Duration{0});
+        co_await finish_run();
+        co_return;
+    }
+    run->guest = std::move(guest);
+    run->live = run->guest->config();
+    run->live_moved();
+    change([&](DomainView& view) {
+        show_run(view);
+        view.responsive = true;
+        if (view.state == State::starting) {
+            view.state = State::running;
+            view.state_reason = "booted";
+        }
+    });
+    if (dies_with) {
+        die_with(run, *dies_with);
+        // A peer's connection has ended with the daemon it was made to.
+        if (!dies_with->on_bus) stop({}, {});
+    }
+}
+
+Task<std::unique_ptr<Guest>> Machine::find_guest(const RunPtr& run, LiveStatus status, GuestEnd& end) {
+    if (!is_active(status.state)) {
+        end = {status.state, status.reason, {}};
+        co_return nullptr;
+    }
+    if (status.driver_state.empty()) {
+        log(Priority::warning, "The daemon ended in the middle of its start; the start is undone");
+        co_return nullptr;
+    }
+    if (!run->driver) {
+        log(Priority::error,
+            fmt::format("No driver '{}' is there to take it up; its process is left alone", status.driver));
+        co_return nullptr;
+    }
+    try {
+        co_return co_await run->driver->adopt(run->live, std::move(status.driver_state), *this, end);
+    } catch (const std::exception& e) {
+        log(Priority::error, fmt::format("It could not be taken up: {}", e.what()));
+        end.last_words = e.what();
+    }
+    co_return nullptr;
+}
+
+}  // namespace virtbus

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// From a definition to a guest that runs, or to nothing left of the attempt.
+#include <fmt/format.h>
+
+#include "service/machine.hpp"
+
+namespace virtbus {
+
+namespace {
+
+std::string reason_of_failure(const std::exception_ptr& error) {
+    try {
+        std::rethrow_exception(error);
+    } catch (const Error& e) {
+        return e.code() == Code::cancelled ? "destroyed" : "failed";
+    } catch (...) {
+        return "failed";
+    }
+}
+
+}  // namespace
+
+JobPtr Machine::begin(std::string operation, std::string action, Caller caller, bool publish_now,
+                      std::function<Task<>(Machine&, JobPtr)> work) {
+    JobSpec spec;
+    spec.operation = std::move(operation);
+    spec.domains = {view_.uuid};
+    spec.action = std::move(action);
+    spec.caller = std::move(caller);
+    spec.publish_now = publish_now;
+    return context_.jobs.run(std::move(spec), [self = shared_from_this(), work = std::move(work)](JobPtr job) {
+        return work(*self, std::move(job));
+    });
+}
+
+JobPtr Machine::start(StartOptions options, Caller caller) {
+    return begin("start", "domain.start", caller, true, [options, caller](Machine& self, JobPtr job) {
+        return self.do_start(std::move(job), options, caller);
+    });
+}
+
+Task<> Machine::do_start(JobPtr job, StartOptions options, Caller caller) {
+    const auto hold = co_await lane_.enter(job, Lane::Subject::guest);
+    require_listed();
+    co_await finish_run();
+    require_startable();
+    require_stored("start");
+    if (context_.store.has_managed_save(view_.uuid)) {
+        if (!options.force_boot)
+            throw Error{Code::unsupported,
+                        fmt::format("{} has a managed-save image, and restoring one is not possible yet; "
+                                    "start it with 'force-boot' to discard the image and boot cold",
+                                    words())};
+        co_await context_.store.remove_all(Kept::managed_save, view_.uuid);
+        change([](DomainView& view) { view.has_managed_save = false; });
+    }
+    const auto unknown = definition_->unknown();
+    co_await launch(job, definition_->config(), unknown, options, caller);
+}
+
+ResourceBroker::Setting Machine::broker_setting() {
+    return {context_.ports.files, context_.ports.log, context_.links, context_.store.folders().logs,
+            [this] { save_status(); }};
+}
+
+RunPtr Machine::new_run(HypervisorDriver* driver, DomainConfig config, std::vector<std::string> unknown) {
+    auto run = std::make_shared<Run>();
+    run->driver = driver;
+    run->live = std::move(config);
+    run->unknown = std::move(unknown);
+    return run;
+}
+
+Task<> Machine::launch(JobPtr job, DomainConfig config, std::vector<std::string> unknown, StartOptions options,
+                       Caller caller) {
+    auto& driver = context_.drivers.get_by_type(config.type);
+    const auto deadline = in(context_.patience.start);
+    auto run = new_run(&driver, std::move(config), std::move(unknown));
+    run->started_text = render(run->live, {});
+    run->id = context_.directory.next_id();
+    run->started_at = context_.ports.clock.now();
+    run->resources = std::make_unique<ResourceBroker>(broker_setting(), deadline, job->stop());
+    run_ = run;
+    std::exception_ptr error;
+    try {
+        if (options.autodestroy) die_with(run, std::move(caller));
+        set_state(State::starting, "starting-up");
+        save_status();
+        co_await bring_up(job, run, options, deadline);
+    } catch (...) {
+        error = std::current_exception();
+    }
+    if (!error) co_return;
+    co_await give_up_start(run, reason_of_failure(error));
+    std::rethrow_exception(error);
+}
+
+Task<> Machine::bring_up(JobPtr job, RunPtr run, StartOptions options, Deadline deadline) {
+    StartRequest request{.config = run->live,
+                         .id = run->id,
+                         .paused = options.paused,
+                         .reset_nvram = options.reset_nvram,
+                         .resources = *run->resources,
+                         .events = *this,
+                         .deadline = deadline,
+                         .stop = job->stop()};
+    run->guest = co_await run->driver->start(std::move(request));
+    if (run->over())
+        throw Error{Code::hypervisor_failed,
+                    fmt::format("{} ended while it started: {}", words(),
+                                run->end->last_words.empty() ? run->end->reason : run->end->last_words)};
+    if (job->stop().stop_requested()) throw Cancelled{fmt::format("the start of {}", words())};
+    run->live = run->guest->config();
+    run->live_moved();
+    const auto before = view_;
+    show_run(view_);
+    view_.responsive = true;
+    view_.state = options.paused ? State::paused : State::running;
+    view_.state_reason = options.paused ? "starting-up" : "booted";
+    view_.state_changed = context_.ports.clock.now();
+    try {
+        save_status();
+    } catch (...) {
+        view_ = before;
+        throw;
+    }
+    if (listed_) context_.audience.domain_changed(*this, before);
+}
+
+/// The start has failed with the lane held: nothing of it stays, unless the process cannot be killed.
+Task<> Machine::give_up_start(RunPtr run, std::string reason) {
+    run->giving_up = true;
+    if (run->guest && !run->over()) {
+        run->guest->kill(false);
+        bool gone = true;
+        try {
+            co_await wait_for_end(run, in(context_.patience.kill));
+        } catch (const Error& e) {
+            gone = false;
+            run->giving_up = false;
+            log(Priority::error, e.what());
+        }
+        if (!gone) {
+            set_state(State::shutdown, "unkillable");
+            co_return;
+        }
+    }
+    co_await run->resources->undo_start();
+    run->caller_watch.reset();
+    try {
+        context_.store.remove_status(view_.uuid);
+    } catch (const std::exception& e) {
+        log(Priority::warning, e.what());
+    }
+    run_.reset();
+    change([&](DomainView& view) {
+        show_stored(view);
+        view.state = State::shutoff;
+        view.state_reason = reason;
+        view.state_changed = context_.ports.clock.now();
+    });
+    if (!definition_) vanish();
+}
+
+void Machine::die_with(const RunPtr& run, Caller caller) {
+    run->dies_with = caller;
+    const auto gone = [weak = weak_from_this(), weak_run = std::weak_ptr{run}] {
+        const auto self = weak.lock();
+        const auto its = weak_run.lock();
+        if (!self || !its || self->run_ != its || its->over()) return;
+        self->log(Priority::info, "It is stopped because its creator has left");
+        self->stop({}, {});
+    };
+    run->caller_watch = context_.callers.when_gone(caller, [&loop = context_.ports.loop, gone] { loop.post(gone); });
+}
+
+}  // namespace virtbus
