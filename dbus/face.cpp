@@ -50,7 +50,9 @@ struct Face::Parts {
 };
 
 Face::Face(Loop& loop, Log& log, PermissionCheck check, std::string version, bool system_mode)
-    : parts_{std::make_unique<Parts>(loop, log, std::move(check), std::move(version), system_mode)} {}
+    : parts_{std::make_unique<Parts>(loop, log, std::move(check), std::move(version), system_mode)} {
+    parts_->dispatcher.presence().expect_earlier_callers();
+}
 
 Face::~Face() {
     close();

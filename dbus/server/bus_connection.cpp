@@ -48,6 +48,7 @@ BusConnection::BusConnection(Dispatcher& dispatcher, Loop& loop, BusOptions opti
     try {
         require(sd_bus_set_exit_on_disconnect(bus_, 0), "set up the connection to the bus");
         watch_names();
+        look_up_earlier_callers();
         sd_bus_slot* slot = nullptr;
         const auto filter = [](sd_bus_message* message, void* self, sd_bus_error*) -> int {
             auto& connection = *static_cast<BusConnection*>(self);
@@ -73,6 +74,20 @@ BusConnection::~BusConnection() {
 
 /// One match for all names that vanish costs a wake-up per leaving connection. One per caller would cost two messages
 /// for each, and a caller could leave before its match is in place; the bus sends a caller's calls before its end.
+void BusConnection::look_up_earlier_callers() {
+    for (const auto& name : dispatcher_.presence().take_expected()) {
+        sd_bus_message* answer = nullptr;
+        int there = 0;
+        require(sd_bus_call_method(bus_, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
+                                   "NameHasOwner", nullptr, &answer, "s", name.c_str()),
+                "look for a caller of the earlier daemon");
+        const int read = sd_bus_message_read(answer, "b", &there);
+        sd_bus_message_unref(answer);
+        require(read, "look for a caller of the earlier daemon");
+        if (!there) dispatcher_.left(name);
+    }
+}
+
 void BusConnection::watch_names() {
     const auto vanished = [](sd_bus_message* message, void* self, sd_bus_error*) -> int {
         const char* name = nullptr;

@@ -46,6 +46,7 @@ private:
         std::vector<Reply<>::Promise> waiting;
     };
     void watch_names();
+    void look_up_earlier_callers();
     void ask(const std::string& name);
     void learnt(const std::string& name, sd_bus_message* answer);
 

@@ -36,12 +36,20 @@ bool Presence::present(const std::string& name) const {
     return guests_->watchers.contains(name);
 }
 
+std::vector<std::string> Presence::take_expected() {
+    expecting_ = false;
+    std::vector<std::string> names;
+    for (const auto& [name, watchers] : guests_->watchers) names.push_back(name);
+    return names;
+}
+
 Registration Presence::when_gone(const Caller& caller, std::function<void()> gone) {
     struct Watch final : Registered {
         explicit Watch(std::shared_ptr<Watcher> held) : watcher{std::move(held)} {}
         std::shared_ptr<Watcher> watcher;
     };
     auto watcher = std::make_shared<Watcher>(Watcher{std::move(gone)});
+    if (expecting_ && caller.on_bus) arrived(caller.name);
     const auto found = guests_->watchers.find(caller.name);
     if (found == guests_->watchers.end()) {
         loop_.post([late = std::weak_ptr{watcher}] {

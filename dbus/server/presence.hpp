@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "virtbus/caller.hpp"
 #include "virtbus/loop.hpp"
@@ -21,6 +22,12 @@ public:
     bool empty() const;
     bool present(const std::string& name) const;
 
+    /// From now until take_expected(), a caller on the bus that has not spoken yet is one of an earlier daemon and
+    /// counts as present: a restart must not end what lives as long as he does.
+    void expect_earlier_callers() { expecting_ = true; }
+    /// The names counted on so far, to be looked up on the bus. Who is not there any more has left().
+    std::vector<std::string> take_expected();
+
     /// A caller that has left already is reported in the next turn of the loop.
     Registration when_gone(const Caller& caller, std::function<void()> gone) override;
 
@@ -29,6 +36,7 @@ private:
     struct Guests;
     Loop& loop_;
     std::unique_ptr<Guests> guests_;
+    bool expecting_ = false;
 };
 
 }  // namespace virtbus::dbus

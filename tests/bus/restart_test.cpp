@@ -63,6 +63,20 @@ TEST_F(Restart, AGuestThatCannotBeTakenUpIsNoLongerRunning) {
     EXPECT_EQ(bed.stop(), 0);
 }
 
+TEST_F(Restart, WhatDiesWithItsCallerOutlivesTheDaemonButNotTheCaller) {
+    begin();
+    auto caller = bed.connect();
+    const std::string path = text_of(
+        caller->call(root, manager, "CreateDomain", "sa{sv}", test_xml("mortal").c_str(), 1, "autodestroy", "b", 1));
+    bed.stop(SIGKILL);
+    begin();
+    EXPECT_EQ(state(path), "running");
+    caller.reset();
+    EXPECT_TRUE(
+        bed.loop.run_until([&] { return state(path) == "org.freedesktop.DBus.Error.UnknownObject"; }, patience));
+    EXPECT_EQ(bed.stop(), 0);
+}
+
 TEST_F(Restart, WhatWasBeingDoneIsNotHalfDone) {
     begin();
     const std::string path = define(*client, "half", "hang-start='yes'");
