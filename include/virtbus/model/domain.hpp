@@ -112,7 +112,15 @@ struct DomainConfig {
     std::string qemu_deprecation;  ///< behavior: none, omit, reject, crash
 
     Unknown unknown;
-    bool operator==(const DomainConfig&) const = default;
+
+    // Compiled once, in domain.cpp: written out in each file that copies a definition they cost seconds of it.
+    DomainConfig();
+    DomainConfig(const DomainConfig&);
+    DomainConfig(DomainConfig&&) noexcept;
+    DomainConfig& operator=(const DomainConfig&);
+    DomainConfig& operator=(DomainConfig&&) noexcept;
+    ~DomainConfig();
+    bool operator==(const DomainConfig&) const;
 };
 
 }  // namespace virtbus
