@@ -60,7 +60,14 @@ struct Devices {
     std::optional<Vsock> vsock;
     std::optional<Pstore> pstore;
     Unknown unknown;
-    bool operator==(const Devices&) const = default;
+
+    Devices();  // these are compiled once, in devices.cpp
+    Devices(const Devices&);
+    Devices(Devices&&) noexcept;
+    Devices& operator=(const Devices&);
+    Devices& operator=(Devices&&) noexcept;
+    ~Devices();
+    bool operator==(const Devices&) const;
 };
 
 /// One device on its own, as given to AttachDevice and the like.
