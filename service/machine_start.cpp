@@ -59,8 +59,9 @@ Task<> Machine::do_start(JobPtr job, StartOptions options, Caller caller) {
 }
 
 ResourceBroker::Setting Machine::broker_setting() {
-    return {context_.ports.files, context_.ports.log, context_.links, context_.store.folders().logs,
-            [this] { save_status(); }};
+    const auto& folders = context_.store.folders();
+    return {context_.ports.files, context_.ports.log,          context_.links,
+            folders.logs,         folders.config + "/secrets", [this] { save_status(); }};
 }
 
 RunPtr Machine::new_run(HypervisorDriver* driver, DomainConfig config, std::vector<std::string> unknown) {

@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "service/secrets.hpp"
 #include "virtbus/error.hpp"
 
 namespace virtbus {
@@ -49,6 +50,11 @@ Task<Link> ResourceBroker::open_link(LinkRequest request) {
     links_.push_back(link.undo_key);
     setting_.recorded();
     co_return link;
+}
+
+Task<std::string> ResourceBroker::secret(SecretRef reference) {
+    Secrets secrets{setting_.files, setting_.secrets_folder};
+    co_return co_await secrets.get(std::move(reference), deadline_, stop_);
 }
 
 Task<> ResourceBroker::undo() {

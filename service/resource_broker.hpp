@@ -19,7 +19,7 @@ public:
         Files& files;
         Log& log;
         LinkProvider* links;  ///< null: interfaces that need one are Unsupported
-        std::string logs_folder;
+        std::string logs_folder, secrets_folder;
         std::function<void()> recorded;  ///< the list of links has grown; may throw, then the link is undone
     };
     ResourceBroker(Setting setting, Deadline deadline, std::stop_token stop);
@@ -30,6 +30,7 @@ public:
     Task<Fd> create_file(std::string path) override;
     Task<Fd> open_log(std::string path) override;
     Task<Link> open_link(LinkRequest request) override;
+    Task<std::string> secret(SecretRef reference) override;
     std::stop_token stop() const override { return stop_; }
 
     const std::vector<std::string>& links() const { return links_; }

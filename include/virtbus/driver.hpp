@@ -14,6 +14,7 @@
 #include <variant>
 #include <vector>
 
+#include "virtbus/error.hpp"
 #include "virtbus/fd.hpp"
 #include "virtbus/model/domain.hpp"
 #include "virtbus/ports.hpp"
@@ -60,6 +61,8 @@ public:
     /// Appends to a log in the logs folder, made if missing.
     virtual Task<Fd> open_log(std::string path) = 0;
     virtual Task<Link> open_link(LinkRequest request) = 0;
+    /// The bytes of a stored secret. They belong into sealed memory for the guest: never into argv, logs or files.
+    virtual Task<std::string> secret(SecretRef) { throw Error{Code::unsupported, "no secrets are kept here"}; }
     virtual std::stop_token stop() const = 0;
 };
 
