@@ -37,8 +37,9 @@ void EventLog::state_changed(const DomainView& before, const DomainView& now) {
     const auto reason = fmt::format("({})", now.state_reason);
     const bool was_active = is_active(before.state) && before.state != State::starting;
     const bool now_active = is_active(now.state) && now.state != State::starting;
-    if (now.state == State::crashed)
-        write(now, Priority::warning, message_id::domain_crashed, "crashed " + reason);
+    const bool died = now.state == State::shutoff && now.state_reason == "crashed";
+    if (now.state == State::crashed || died)
+        write(now, Priority::warning, message_id::domain_crashed, died ? "its process has died" : "crashed " + reason);
     else if (now.state == State::shutdown && now.state_reason == "unkillable")
         write(now, Priority::error, message_id::domain_unkillable, "its process does not die");
     else if (now_active && !was_active)

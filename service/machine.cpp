@@ -97,7 +97,7 @@ void Machine::save_status() const {
     status.live_changed = run_->live_changed;
     status.live_xml = run_->text(true);
     status.started_xml = run_->started_text;
-    if (run_->guest) status.driver_state = run_->guest->driver_state();
+    status.driver_state = run_->guest ? run_->guest->driver_state() : run_->unfinished;
     if (run_->resources) status.links = run_->resources->links();
     status.dies_with = run_->dies_with;
     status.remove_nvram = run_->remove_nvram;
@@ -162,7 +162,7 @@ void Machine::require_stored(std::string_view verb) const {
 RunPtr Machine::require_guest(std::string_view verb) const {
     require_listed();
     if (!run_ || !run_->guest || run_->over())
-        require_state({State::running, State::paused, State::pmsuspended, State::shutdown}, verb);
+        require_state({State::running, State::paused, State::pmsuspended, State::shutdown, State::crashed}, verb);
     if (!run_ || !run_->guest || run_->over())
         throw Error{Code::invalid_state,
                     fmt::format("{} is on its way up or down; '{}' needs it running", words(), verb)};
@@ -174,7 +174,7 @@ void Machine::require_startable() const {
         throw Error{Code::unsupported_configuration,
                     fmt::format("{} cannot be started, its definition {} is unusable: {}. Define it anew", words(),
                                 definition_->path(), definition_->problem())};
-    require_state({State::shutoff, State::crashed}, "start");
+    require_state({State::shutoff}, "start");
     if (run_)
         throw Error{Code::invalid_state,
                     fmt::format("{} is {} and its process is still there; 'start' needs it gone. Stop it", words(),

@@ -24,7 +24,7 @@ Task<> Machine::adopt(LiveStatus status, DomainConfig config, std::vector<std::s
     view_.state_changed = status.state_changed;
     view_.responsive = false;
 
-    GuestEnd end{State::shutoff, "failed", {}};
+    GuestEnd end{"failed", {}};
     const auto dies_with = status.dies_with;
     auto guest = co_await find_guest(run, std::move(status), end);
     if (run->over()) end = *run->end;
@@ -57,7 +57,7 @@ Task<> Machine::adopt(LiveStatus status, DomainConfig config, std::vector<std::s
 
 Task<std::unique_ptr<Guest>> Machine::find_guest(const RunPtr& run, LiveStatus status, GuestEnd& end) {
     if (!is_active(status.state)) {
-        end = {status.state, status.reason, {}};
+        end = {status.reason, {}};
         co_return nullptr;
     }
     if (status.driver_state.empty()) {

@@ -172,7 +172,7 @@ Task<> Machine::do_rename(JobPtr job, std::string name) {
     xml::require_name(name);
     require_stored("rename");
     co_await finish_run();
-    require_state({State::shutoff, State::crashed}, "rename");
+    require_state({State::shutoff}, "rename");
     if (name == view_.name) co_return;
     auto config = definition_->config();
     const auto unknown = definition_->unknown();

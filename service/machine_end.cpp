@@ -23,7 +23,7 @@ Task<> Machine::do_stop(JobPtr job, StopOptions options) {
     require_listed();
     const bool way_cleared = lane_.clear_way();
     if (!way_cleared && (!run_ || run_->over()))
-        require_state({State::running, State::paused, State::starting, State::shutdown, State::pmsuspended}, "stop");
+        require_state({State::running, State::paused, State::starting, State::shutdown, State::crashed, State::pmsuspended}, "stop");
     const auto wait = options.graceful ? context_.patience.graceful : context_.patience.kill;
     const auto deadline = in(wait);
     const auto killed = kill_guest(options.graceful);
@@ -80,11 +80,11 @@ void Machine::take_end(GuestEnd end) {
     run->end = std::move(end);
     for (auto& waiting : std::exchange(run->waiting_for_end, {})) waiting.set();
     if (run->giving_up) return;
-    if (run->end->reason == "failed" || run->end->state == State::crashed)
+    if (run->end->reason == "failed" || run->end->reason == "crashed")
         log(Priority::warning, fmt::format("It ended by itself ({}): {}", run->end->reason, run->end->last_words));
     change([&](DomainView& view) {
         show_stored(view);
-        view.state = is_active(run->end->state) ? State::shutoff : run->end->state;
+        view.state = State::shutoff;
         view.state_reason = run->end->reason;
         view.state_changed = context_.ports.clock.now();
     });

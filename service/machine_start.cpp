@@ -104,7 +104,12 @@ Task<> Machine::bring_up(JobPtr job, RunPtr run, StartOptions options, Deadline 
                          .resources = *run->resources,
                          .events = *this,
                          .deadline = deadline,
-                         .stop = job->stop()};
+                         .stop = job->stop(),
+                         .unfinished =
+                             [this, run = run.get()](std::string driver_state) {
+                                 run->unfinished = std::move(driver_state);
+                                 save_status();
+                             }};
     run->guest = co_await run->driver->start(std::move(request));
     if (run->over())
         throw Error{Code::hypervisor_failed,

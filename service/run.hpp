@@ -20,6 +20,7 @@ struct Run {
     std::uint32_t id = 0;
     HypervisorDriver* driver = nullptr;
     std::shared_ptr<Guest> guest;  ///< null while it starts or is taken up; verbs keep a copy while they wait for it
+    std::string unfinished;        ///< while it starts: what the driver needs to end what there is so far
     std::unique_ptr<ResourceBroker> resources;
     DomainConfig live;
     std::string started_text;                         ///< the stored form of the definition it was started from

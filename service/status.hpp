@@ -23,7 +23,7 @@ struct LiveStatus {
     bool persistent = false;
     bool live_changed = false;          ///< the live definition has moved away from the one it started from
     std::string live_xml, started_xml;  ///< as it runs; the definition it was started from
-    std::string driver_state;           ///< opaque; empty until the driver's start has returned
+    std::string driver_state;           ///< opaque; empty until the driver has started something
     std::vector<std::string> links;     ///< undo keys
     std::optional<Caller> dies_with;    ///< autodestroy
     bool remove_nvram = false, remove_tpm = false, keep_tpm = false;  ///< wanted at the end by an undefine while it ran

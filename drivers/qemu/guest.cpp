@@ -345,7 +345,6 @@ Task<> GuestCore::finish(std::shared_ptr<GuestCore> core) {
     } catch (const Error&) {
         end.last_words.clear();
     }
-    if (end.reason == "crashed") end.state = State::crashed;
     core->emit([core = core.get(), end](GuestEvents& owner) {
         core->events_ = nullptr;
         owner.ended(end);

@@ -129,8 +129,9 @@ Lifecycle::Step Lifecycle::on_panic() {
         restarting_ = true;
         return {.task = Task::restart};
     }
+    if (policy_.crash == EndAction::preserve) return change(State::crashed, "panicked");
     auto step = change(State::paused, "crashed");
-    if (policy_.crash == EndAction::destroy) step.task = Task::kill;
+    step.task = Task::kill;
     return step;
 }
 

@@ -15,6 +15,7 @@
 
 #include "qemu/command_line.hpp"
 #include "qemu/json.hpp"
+#include "qemu/left_behind.hpp"
 #include "qemu/live_config.hpp"
 #include "qemu/pins.hpp"
 
@@ -27,7 +28,7 @@ namespace {
 constexpr Duration undo_time{5000};
 
 std::string guest_folder(const Ports& ports, std::uint32_t id, const std::string& uuid) {
-    return fmt::format("{}/qemu/{}-{}", ports.folders.runtime, id, uuid);
+    return fmt::format("{}/{}-{}", guests_folder(ports), id, uuid);
 }
 
 /// The log is named for people; a name that is no file name is replaced by the UUID.
@@ -162,7 +163,8 @@ Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilitie
               StartRequest& request) {
     auto& ports = core->ports;
     auto& record = core->record;
-    ports.files.make_folder(ports.folders.runtime + "/qemu", 0711);
+    require_none_left(ports, core->who(), core->config.uuid);
+    ports.files.make_folder(guests_folder(ports), 0711);
     ports.files.make_folder(record.folder, 0711);
     ports.files.make_folder(guest_sockets(record), 0700);
     ports.files.make_folder(ports.folders.logs + "/qemu", 0750);
@@ -179,8 +181,10 @@ Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilitie
     // The questions wait in the socket for QEMU to come up and read them.
     core->connect();
     auto batch = send_batch(*core, request.paused);
+    request.unfinished(record.text());
     core->take_unit(co_await ports.units.start(unit_request(core->config, record, request.id, line, log.get()),
                                                request.deadline, request.stop));
+    request.unfinished(record.text());
     // Once QEMU alone has these its end closes them.
     line.owned.clear();
     listening = Fd{};
@@ -235,7 +239,6 @@ Task<GuestEnd> past_end(Ports& ports, const GuestRecord& record) {
     }
     end.reason = status.known && status.code == 0 && status.signal == 0 ? "shutdown" : "crashed";
     if (end.reason == "crashed") {
-        end.state = State::crashed;
         end.last_words = co_await ports.workers.run(
             "reading the log",
             [log = record.log, start = record.log_start] { return GuestCore::last_words(log, start); },
@@ -274,7 +277,7 @@ Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const G
                                              std::shared_ptr<const Capabilities> capabilities, StartRequest request) {
     GuestRecord record;
     record.folder = guest_folder(ports, request.id, request.config.uuid);
-    record.monitor = record.folder + "/monitor.sock";
+    record.monitor = monitor_path(record.folder);
     record.log = log_path(ports, request.config);
     auto config = std::move(request.config);
     config.id = request.id;
@@ -304,6 +307,12 @@ Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const G
 
 Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const GuestTimes& times, DomainConfig config,
                                              GuestRecord record, GuestEvents& events, GuestEnd& end) {
+    if (record.state == State::starting) {
+        end.reason = "failed";
+        end.last_words = "the daemon ended in the middle of the start";
+        co_await end_unfinished(ports, fmt::format("domain '{}'", config.name), std::move(record));
+        co_return nullptr;
+    }
     auto unit = ports.units.adopt(record.pid, record.start_time, record.unit);
     if (!unit) {
         end = co_await past_end(ports, record);

@@ -61,6 +61,7 @@ constexpr ReasonNumber reason_numbers[] = {
     {State::paused, "dump", 4},           {State::paused, "io-error", 5},      {State::paused, "watchdog", 6},
     {State::paused, "from-snapshot", 7},  {State::paused, "shutting-down", 8}, {State::paused, "snapshot", 9},
     {State::paused, "crashed", 10},       {State::paused, "starting-up", 11},  {State::shutdown, "user", 1},
+    {State::crashed, "panicked", 1},
 };
 
 void add_state(const GuestCore& core, Stats& stats) {

@@ -92,7 +92,7 @@ Task<std::unique_ptr<Guest>> TestDriver::start(StartRequest request) {
     record.paused = request.paused;
     if (behaviour.die_after.count() > 0) {
         record.ends_at = record.booted_at + static_cast<std::uint64_t>(behaviour.die_after.count()) * 1000;
-        record.end = {State::crashed, "crashed", "the test domain dies as its definition asks"};
+        record.end = {"crashed", "the test domain dies as its definition asks"};
     }
     co_return std::make_unique<TestGuest>(loop_, clock_, request.events, std::move(config), behaviour,
                                           std::move(record));

@@ -54,14 +54,14 @@ bool is_key(std::string_view key) {
 }  // namespace
 
 std::string encode(const GuestRecord& record) {
-    return fmt::format("{}{} {} {} {} {}", record_magic, record.booted_at, record.ends_at, record.paused ? 1 : 0,
-                       record.end.state == State::crashed ? 1 : 0, record.end.reason.empty() ? "-" : record.end.reason);
+    return fmt::format("{}{} {} {} {}", record_magic, record.booted_at, record.ends_at, record.paused ? 1 : 0,
+                       record.end.reason.empty() ? "-" : record.end.reason);
 }
 
 GuestRecord decode_record(const std::string& text) {
     const auto words = words_of(text.starts_with(record_magic) ? std::string_view{text}.substr(record_magic.size())
                                                                : std::string_view{});
-    if (words.size() != 5) throw Error{Code::internal, "the recorded state is not of this version of the test driver"};
+    if (words.size() != 4) throw Error{Code::internal, "the recorded state is not of this version of the test driver"};
     const auto number = [](std::string_view word) {
         std::uint64_t value = 0;
         std::from_chars(word.data(), word.data() + word.size(), value);
@@ -71,7 +71,7 @@ GuestRecord decode_record(const std::string& text) {
     record.booted_at = number(words[0]);
     record.ends_at = number(words[1]);
     record.paused = words[2] == "1";
-    record.end = {words[3] == "1" ? State::crashed : State::shutoff, std::string{words[4]}, {}};
+    record.end = {std::string{words[3]}, {}};
     return record;
 }
 
@@ -147,7 +147,7 @@ Task<> TestGuest::shutdown(ShutdownMode mode, std::stop_token) {
     if (behaviour_.hang_shutdown || record_.paused) co_return;
     later([this] { events_.state_changed(State::shutdown, "shutdown"); });
     end_at(clock_.now() + static_cast<std::uint64_t>(behaviour_.shutdown_delay.count()) * 1000,
-           {State::shutoff, "shutdown", {}});
+           {"shutdown", {}});
 }
 
 Task<> TestGuest::reboot(ShutdownMode mode, std::stop_token) {
@@ -171,7 +171,7 @@ void TestGuest::kill(bool graceful) {
     if (killed_at_ == 0) killed_at_ = clock_.now();
     constexpr std::uint64_t last_breath = 10'000;
     const auto stays = static_cast<std::uint64_t>(behaviour_.ignore_kill_for.count()) * 1000;
-    end_at(killed_at_ + stays + (graceful ? last_breath : 0), {State::shutoff, "destroyed", {}});
+    end_at(killed_at_ + stays + (graceful ? last_breath : 0), {"destroyed", {}});
 }
 
 Task<Stats> TestGuest::stats(std::vector<std::string>, std::stop_token) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -78,9 +79,8 @@ struct Screenshot {
 
 /// The end of a guest's process.
 struct GuestEnd {
-    State state = State::shutoff;  ///< shutoff or crashed
-    std::string reason;            ///< "shutdown", "destroyed", "crashed", "failed"
-    std::string last_words;        ///< the last line of its log when it failed
+    std::string reason;      ///< why it is shut off: "shutdown", "destroyed", "crashed", "failed"
+    std::string last_words;  ///< the last line of its log when it crashed or failed
 };
 
 /// What a guest tells its owner. Called from the loop, never from inside a call to the guest.
@@ -149,6 +149,9 @@ struct StartRequest {
     GuestEvents& events;
     Deadline deadline;
     std::stop_token stop;
+    /// To be told what adopt() needs to end what there is so far, each time that this grows before the guest is
+    /// returned: a daemon that dies in the middle then leaves no process that nobody knows. May throw.
+    std::function<void(std::string driver_state)> unfinished = [](auto&&) {};
 };
 
 class HypervisorDriver {
@@ -170,7 +173,8 @@ public:
     virtual Task<std::vector<std::string>> command(DomainConfig config, bool runnable) = 0;
 
     virtual Task<std::unique_ptr<Guest>> start(StartRequest request) = 0;
-    /// Takes up a guest that an earlier daemon started. nullptr when it is gone: then `end` says how it ended.
+    /// Takes up a guest that an earlier daemon started. nullptr when it is gone, or was not started to the end and is
+    /// gone now: then `end` says how it ended.
     virtual Task<std::unique_ptr<Guest>> adopt(DomainConfig config, std::string driver_state, GuestEvents& events,
                                                GuestEnd& end) = 0;
 

@@ -23,7 +23,7 @@ inline constexpr std::string_view domain_start_failed{
     "c41e71efaecb4f7ca90c12b2b2ad9dbf"};  ///< a guest could not be started
 inline constexpr std::string_view domain_stopped{
     "d697c58b987148449e0914d79045ef15"};  ///< a guest ended as asked, or by itself
-inline constexpr std::string_view domain_crashed{"e7ca6d90b66b4beba6ca913d4aed7bd6"};  ///< a guest's process died
+inline constexpr std::string_view domain_crashed{"e7ca6d90b66b4beba6ca913d4aed7bd6"};  ///< a guest panicked or its process died
 inline constexpr std::string_view domain_adopted{
     "656ef6db839745eca80a63b5ba410ccb"};  ///< a running guest was taken up after a restart of the daemon
 inline constexpr std::string_view domain_lost{

@@ -21,9 +21,10 @@ constexpr std::string_view word(State state) {
     return state_words[static_cast<std::size_t>(state)];
 }
 
-/// A process of the hypervisor exists.
+/// A process of the hypervisor exists. `crashed` is a guest that has panicked and is kept for a look (on_crash
+/// preserve); one whose process died is shut off with the reason "crashed".
 constexpr bool is_active(State state) {
-    return state != State::shutoff && state != State::crashed;
+    return state != State::shutoff;
 }
 
 }  // namespace virtbus

@@ -30,7 +30,7 @@ void say(const std::string& text) {
 }
 
 bool is_down(const std::string& state) {
-    return state == "shutoff" || state == "crashed";
+    return state == "shutoff";
 }
 
 class Guest {

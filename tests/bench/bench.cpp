@@ -232,8 +232,7 @@ std::uint32_t process_id(Client& client, const std::string& path) {
 bool tells_of_death(sd_bus_message* message) {
     const char *old_state = nullptr, *new_state = nullptr;
     if (sd_bus_message_read(message, "ss", &old_state, &new_state) <= 0) return false;
-    const std::string_view state{new_state};
-    return state == "shutoff" || state == "crashed";
+    return std::string_view{new_state} == "shutoff";
 }
 
 class Table {

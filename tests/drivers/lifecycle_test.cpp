@@ -114,6 +114,7 @@ TEST(Lifecycle, PanicsFollowThePolicy) {
     EXPECT_EQ(destroyed.end_reason(false), "crashed");
     auto preserved = running(EndPolicy::from("", "", "preserve"));
     EXPECT_EQ(preserved.on_event("GUEST_PANICKED", {}).task, Task::nothing);
+    EXPECT_EQ(at(preserved), "crashed/panicked");
     EXPECT_FALSE(preserved.on_event("STOP", {}).changed);
     auto restarted = running(EndPolicy::from("", "", "restart"));
     EXPECT_EQ(restarted.on_event("GUEST_PANICKED", {}).task, Task::restart);

@@ -10,7 +10,7 @@
 
 namespace virtbus::test {
 
-/// What a guest told its owner, as words: "state paused user", "ended shutoff destroyed" ...
+/// What a guest told its owner, as words: "state paused user", "ended destroyed" ...
 struct Notes final : GuestEvents {
     std::vector<std::string> list;
     GuestEnd end;
@@ -23,7 +23,7 @@ struct Notes final : GuestEvents {
         list.push_back("state " + std::string{word(state)} + " " + reason);
     }
     void ended(GuestEnd how) override {
-        list.push_back("ended " + std::string{word(how.state)} + " " + how.reason);
+        list.push_back("ended " + how.reason);
         end = std::move(how);
     }
     void rebooted() override { list.emplace_back("rebooted"); }

@@ -59,6 +59,7 @@ struct QemuBed {
     qemu::GuestTimes times;
     std::unique_ptr<qemu::QemuDriver> driver = std::make_unique<qemu::QemuDriver>(host.ports, times);
     std::uint32_t last_id = 0;
+    std::vector<std::string> unfinished;  ///< what the starts left on record on their way
 
     void set_times(const qemu::GuestTimes& changed) {
         times = changed;
@@ -85,7 +86,8 @@ struct QemuBed {
                              .resources = resources,
                              .events = notes,
                              .deadline = in(Duration{60000}),
-                             .stop = resources.stop()};
+                             .stop = resources.stop(),
+                             .unfinished = [this](std::string state) { unfinished.push_back(std::move(state)); }};
         auto guest = host.run(driver->start(std::move(request)));
         started_.emplace_back(static_cast<int>(::syscall(SYS_pidfd_open, guest->pid(), 0)));
         return guest;
@@ -95,6 +97,8 @@ struct QemuBed {
         return host.run(std::move(task));
     }
     void run_until(const std::function<bool()>& condition) { host.run_until(condition); }
+    /// The latest one, readable at its end.
+    const Fd& pidfd() const { return started_.back(); }
     /// Ends what still runs and waits for it.
     void stop(Guest& guest, Notes& notes) {
         guest.kill(false);

@@ -37,7 +37,7 @@ TEST_F(Restart, a_guest_that_ended_meanwhile_is_forgotten_with_its_reason_and_it
     ASSERT_EQ(links.open.size(), 1u);
     clock.shift += 60'000'000;
     boot();
-    EXPECT_EQ(get("web")->view().state, State::crashed);
+    EXPECT_EQ(get("web")->view().state, State::shutoff);
     EXPECT_EQ(get("web")->view().state_reason, "crashed");
     EXPECT_TRUE(links.open.empty());
     EXPECT_FALSE(exists(status_path("web")));
