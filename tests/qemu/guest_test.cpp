@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Real QEMU processes without a guest system in them.
 #include <gtest/gtest.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -228,9 +227,10 @@ TEST(BareGuest, OneThatIsGoneIsNotTakenUp) {
     EXPECT_THROW(bed.run(bed.driver->adopt(config, "{\"vers", later, end)), Error);
 }
 
-bool has_ended(const Fd& pidfd) {
-    pollfd poll{pidfd.get(), POLLIN, 0};
-    return ::poll(&poll, 1, 0) == 1;
+void wait_for_end(QemuBed& bed) {
+    bool ended = false;
+    const auto watch = bed.host.loop.watch(bed.pidfd().get(), readable, [&](unsigned) { ended = true; });
+    bed.run_until([&] { return ended; });
 }
 
 /// The daemon has died in the middle of the start: before and after the process had a number.
@@ -246,7 +246,7 @@ TEST(BareGuest, AnUnfinishedStartIsEnded) {
         GuestEnd end;
         EXPECT_FALSE(bed.run(bed.driver->adopt(config, bed.unfinished[step], later, end)));
         EXPECT_EQ(end.reason, "failed");
-        bed.run_until([&] { return has_ended(bed.pidfd()); });  // its monitor closes a moment before
+        wait_for_end(bed);  // its monitor closes a moment before
         EXPECT_TRUE(bed.host.files.list(bed.host.ports.folders.runtime + "/qemu").empty());
         // There is nothing left that could be ended, which is no error.
         EXPECT_FALSE(bed.run(bed.driver->adopt(config, bed.unfinished[step], later, end)));
@@ -266,7 +266,7 @@ TEST(BareGuest, IsNotStartedBesideALostOne) {
         EXPECT_NE(std::string_view{error.what()}.find("still answers on"), std::string_view::npos) << error.what();
     }
     ASSERT_EQ(::syscall(SYS_pidfd_send_signal, bed.pidfd().get(), SIGKILL, nullptr, 0), 0);
-    bed.run_until([&] { return has_ended(bed.pidfd()); });
+    wait_for_end(bed);
     const auto guest = bed.start(QemuBed::bare(), later);
     bed.stop(*guest, later);
 }
