@@ -7,9 +7,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "qemu/guest_folder.hpp"
 #include "qemu/json.hpp"
 #include "qemu/live_config.hpp"
 
@@ -351,13 +351,7 @@ Task<> GuestCore::finish(std::shared_ptr<GuestCore> core) {
     });
     if (!asked) co_await exited_cleanly(core->ports, core->record.unit, core->record.pid);
     try {
-        co_await core->ports.workers.run(
-            "removing the sockets",
-            [folder = core->record.folder] {
-                std::error_code ignored;
-                std::filesystem::remove_all(folder, ignored);
-            },
-            in(Duration{10000}));
+        co_await remove_guest_folder(core->ports, core->record.folder);
     } catch (const Error& error) {
         core->ports.log.warning(
             fmt::format("folder {} of {} stays: {}", core->record.folder, core->who(), error.what()));

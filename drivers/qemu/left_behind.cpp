@@ -3,11 +3,11 @@
 
 #include <fmt/format.h>
 
-#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "qemu/console.hpp"
+#include "qemu/guest_folder.hpp"
 #include "qemu/monitor.hpp"
 #include "virtbus/reply.hpp"
 
@@ -49,14 +49,6 @@ Task<> quit_over_monitor(Ports& ports, std::string who, std::string path) {
 
 }  // namespace
 
-std::string guests_folder(const Ports& ports) {
-    return ports.folders.runtime + "/qemu";
-}
-
-std::string monitor_path(const std::string& guest_folder) {
-    return guest_folder + "/monitor.sock";
-}
-
 Task<> end_unfinished(Ports& ports, std::string who, GuestRecord record) {
     if (record.pid == 0) {
         co_await quit_over_monitor(ports, who, record.monitor);
@@ -64,13 +56,7 @@ Task<> end_unfinished(Ports& ports, std::string who, GuestRecord record) {
         co_await kill_and_wait(ports, who, std::move(*unit));
         co_await ports.units.exit_status(record.unit, record.pid, in(patience));
     }
-    co_await ports.workers.run(
-        "removing the sockets",
-        [folder = record.folder] {
-            std::error_code ignored;
-            std::filesystem::remove_all(folder, ignored);
-        },
-        in(patience));
+    co_await remove_guest_folder(ports, record.folder);
 }
 
 void require_none_left(Ports& ports, const std::string& who, const std::string& uuid) {

@@ -17,9 +17,4 @@ Task<> end_unfinished(Ports& ports, std::string who, GuestRecord record);
 /// InvalidState when a QEMU of an earlier run of that domain still answers on its monitor's socket.
 void require_none_left(Ports& ports, const std::string& who, const std::string& uuid);
 
-/// "<runtime>/qemu": the folder of the guests' folders, each named "<id>-<uuid>".
-std::string guests_folder(const Ports& ports);
-/// Where the monitor of the guest with that folder listens.
-std::string monitor_path(const std::string& guest_folder);
-
 }  // namespace virtbus::qemu

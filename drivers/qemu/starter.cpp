@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "qemu/command_line.hpp"
+#include "qemu/guest_folder.hpp"
 #include "qemu/json.hpp"
 #include "qemu/left_behind.hpp"
 #include "qemu/live_config.hpp"
@@ -26,10 +27,6 @@ using nlohmann::json;
 namespace {
 
 constexpr Duration undo_time{5000};
-
-std::string guest_folder(const Ports& ports, std::uint32_t id, const std::string& uuid) {
-    return fmt::format("{}/{}-{}", guests_folder(ports), id, uuid);
-}
 
 /// The log is named for people; a name that is no file name is replaced by the UUID.
 std::string log_path(const Ports& ports, const DomainConfig& config) {
@@ -191,16 +188,6 @@ Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilitie
     co_await await_batch(core, std::move(batch), request.paused, request.deadline, request.stop);
 }
 
-Task<> remove_folder(Ports& ports, std::string folder) {
-    co_await ports.workers.run(
-        "removing the sockets",
-        [folder] {
-            std::error_code ignored;
-            std::filesystem::remove_all(folder, ignored);
-        },
-        in(undo_time));
-}
-
 /// Ends what a failed start has left; tells what QEMU said if it ended by itself.
 Task<std::string> undo(std::shared_ptr<GuestCore> core) {
     auto& ports = core->ports;
@@ -221,7 +208,7 @@ Task<std::string> undo(std::shared_ptr<GuestCore> core) {
             co_await core->wait_gone(in(undo_time));
             co_await ports.units.exit_status(core->record.unit, core->record.pid, in(undo_time));
         }
-        co_await remove_folder(ports, core->record.folder);
+        co_await remove_guest_folder(ports, core->record.folder);
     } catch (const Error& error) {
         ports.log.warning(fmt::format("undoing the start of {}: {}", core->who(), error.what()));
     }
@@ -244,7 +231,7 @@ Task<GuestEnd> past_end(Ports& ports, const GuestRecord& record) {
             [log = record.log, start = record.log_start] { return GuestCore::last_words(log, start); },
             in(Duration{2000}));
     }
-    co_await remove_folder(ports, record.folder);
+    co_await remove_guest_folder(ports, record.folder);
     co_return end;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Real QEMU processes without a guest system in them.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <signal.h>
@@ -247,7 +248,7 @@ TEST(BareGuest, AnUnfinishedStartIsEnded) {
         EXPECT_FALSE(bed.run(bed.driver->adopt(config, bed.unfinished[step], later, end)));
         EXPECT_EQ(end.reason, "failed");
         wait_for_end(bed);  // its monitor closes a moment before
-        EXPECT_TRUE(bed.host.files.list(bed.host.ports.folders.runtime + "/qemu").empty());
+        EXPECT_THAT(bed.host.files.list(bed.host.ports.folders.runtime + "/qemu"), ::testing::IsEmpty()) << step;
         // There is nothing left that could be ended, which is no error.
         EXPECT_FALSE(bed.run(bed.driver->adopt(config, bed.unfinished[step], later, end)));
     }
