@@ -9,7 +9,9 @@ const Machine* Capabilities::find_machine(std::string_view name) const {
     const auto found = std::ranges::find_if(machines, [&](const Machine& machine) {
         return name.empty() ? machine.is_default : machine.name == name || machine.alias == name;
     });
-    return found == machines.end() ? nullptr : &*found;
+    if (found != machines.end()) return &*found;
+    // QEMU has no default where boards differ widely; the one made for virtual machines is meant then.
+    return name.empty() && find_machine("virt") ? find_machine("virt") : nullptr;
 }
 
 const KnownCpu* Capabilities::find_cpu(std::string_view type, std::string_view name) const {

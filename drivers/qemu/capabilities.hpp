@@ -29,6 +29,17 @@ struct KnownCpu {
     bool deprecated = false;
 };
 
+/// The most that guests can get here under one accelerator, as QEMU's static expansion of it: a model that never
+/// changes and what differs from it.
+struct CpuExpansion {
+    std::string base;                                       ///< "base"; empty: this emulator does not tell
+    std::map<std::string, std::string, std::less<>> words;  ///< "family", "model-id", "vendor" ...
+    std::set<std::string, std::less<>> features;            ///< those that are on, in QEMU's spelling
+
+    bool known() const { return !base.empty(); }
+    bool has(std::string_view feature) const { return features.contains(feature); }
+};
+
 struct Capabilities {
     using Names = std::set<std::string, std::less<>>;
 
@@ -40,10 +51,11 @@ struct Capabilities {
     bool has_kvm = false;  ///< built in and /dev/kvm answers
     std::vector<Machine> machines;
     std::vector<KnownCpu> tcg_cpus, kvm_cpus;  ///< kvm_cpus is empty without KVM
-    Names devices;                             ///< creatable with -device, and internal ones; CPU models left out
-    Names objects;                             ///< creatable with -object
-    Names chardevs;                            ///< back ends: "pty", "socket", "dbus" ...
-    Names commands;                            ///< QMP
+    CpuExpansion tcg_host, kvm_host;
+    Names devices;   ///< creatable with -device, and internal ones; CPU models left out
+    Names objects;   ///< creatable with -object
+    Names chardevs;  ///< back ends: "pty", "socket", "dbus" ...
+    Names commands;  ///< QMP
     std::map<std::string, Names, std::less<>> options;  ///< command line option -> its parameters
     std::vector<std::string> tpm_models, tpm_types;
 
@@ -51,6 +63,7 @@ struct Capabilities {
     const Machine* find_machine(std::string_view name) const;
     /// `type` is the domain's: "kvm" or "qemu".
     const std::vector<KnownCpu>& cpus(std::string_view type) const { return type == "kvm" ? kvm_cpus : tcg_cpus; }
+    const CpuExpansion& host_cpu(std::string_view type) const { return type == "kvm" ? kvm_host : tcg_host; }
     const KnownCpu* find_cpu(std::string_view type, std::string_view name) const;
 
     bool has_device(std::string_view name) const { return devices.contains(name); }

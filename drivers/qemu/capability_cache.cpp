@@ -19,7 +19,7 @@ using nlohmann::json;
 
 namespace {
 
-constexpr unsigned format = 1;
+constexpr unsigned format = 2;
 constexpr std::size_t cache_limit = 8U << 20;
 constexpr Duration probe_time{30000};
 constexpr std::string_view binaries = "/usr/bin";

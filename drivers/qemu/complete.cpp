@@ -97,7 +97,8 @@ void complete_cpu(DomainConfig& config, const Capabilities& capabilities) {
     }
     if (cpu.mode == "host-passthrough" || cpu.mode == "maximum") {
         default_to(cpu.check, "none");
-        if (!cpu.migratable) cpu.migratable = true;
+        // Only x86 has a switch for it.
+        if (!cpu.migratable && chipset_of(config).x86()) cpu.migratable = true;
     }
     if (cpu.mode == "host-model") default_to(cpu.check, "partial");
     if (cpu == Cpu{}) config.cpu.reset();

@@ -21,6 +21,11 @@ struct Question {
     const char* name;
     const char* command;
     const char* argument = nullptr;  ///< of qom-list-types: implements
+    json arguments() const {
+        if (argument) return {{"implements", argument}};
+        if (std::string_view{name} == "host-cpu") return {{"type", "static"}, {"model", {{"name", "max"}}}};
+        return {};
+    }
 };
 
 constexpr std::array questions{
@@ -29,6 +34,7 @@ constexpr std::array questions{
     Question{"kvm", "query-kvm"},
     Question{"machines", "query-machines"},
     Question{"cpus", "query-cpu-definitions"},
+    Question{"host-cpu", "query-cpu-model-expansion"},
     Question{"devices", "qom-list-types", "device"},
     Question{"objects", "qom-list-types", "user-creatable"},
     Question{"chardevs", "qom-list-types", "chardev"},
@@ -97,9 +103,7 @@ Command probe_command(const std::string& binary, const std::string& accelerators
 std::map<std::string, Monitor::Answer> ask_all(Monitor& monitor) {
     std::map<std::string, Monitor::Answer> asked;
     for (const auto& question : questions)
-        asked.emplace(question.name, question.argument
-                                         ? monitor.send(question.command, json{{"implements", question.argument}})
-                                         : monitor.send(question.command));
+        asked.emplace(question.name, monitor.send(question.command, question.arguments()));
     return asked;
 }
 
@@ -148,6 +152,19 @@ std::vector<KnownCpu> read_cpus(const json& list) {
     }
     std::ranges::sort(cpus, {}, &KnownCpu::name);
     return cpus;
+}
+
+CpuExpansion read_host_cpu(const json& expansion) {
+    CpuExpansion cpu;
+    cpu.base = text(expansion, "name");
+    const auto& properties = member(expansion, "props");
+    if (!properties.is_object()) return cpu;
+    for (const auto& [name, value] : properties.items()) {
+        if (value.is_boolean() && value.get<bool>()) cpu.features.insert(name);
+        if (value.is_string()) cpu.words.emplace(name, value.get<std::string>());
+        if (value.is_number()) cpu.words.emplace(name, value.dump());
+    }
+    return cpu;
 }
 
 Capabilities::Names read_names(const json& list, std::string_view prefix = {}) {
@@ -241,8 +258,14 @@ Capabilities capabilities_from(std::string binary, const ProbeAnswers& answers, 
     result.has_tcg = read_names(find(answers, "accelerators")).contains("tcg-accel");
     result.has_kvm = flag(find(kvm, "kvm"), "enabled");
     read_machines(find(answers, "machines"), result);
-    if (result.has_tcg) result.tcg_cpus = read_cpus(find(answers, "cpus"));
-    if (result.has_kvm) result.kvm_cpus = read_cpus(find(kvm, "cpus"));
+    if (result.has_tcg) {
+        result.tcg_cpus = read_cpus(find(answers, "cpus"));
+        result.tcg_host = read_host_cpu(member(find(answers, "host-cpu"), "model"));
+    }
+    if (result.has_kvm) {
+        result.kvm_cpus = read_cpus(find(kvm, "cpus"));
+        result.kvm_host = read_host_cpu(member(find(kvm, "host-cpu"), "model"));
+    }
     result.devices = read_names(find(answers, "devices"));
     result.objects = read_names(find(answers, "objects"));
     result.chardevs = read_names(find(answers, "chardevs"), "chardev-");
@@ -273,6 +296,13 @@ std::vector<KnownCpu> cpus_from_json(const json& list) {
     return cpus;
 }
 
+json to_json(const CpuExpansion& cpu) {
+    auto properties = json::object();
+    for (const auto& feature : cpu.features) properties[feature] = true;
+    for (const auto& [name, word] : cpu.words) properties[name] = word;
+    return {{"name", cpu.base}, {"props", properties}};
+}
+
 Capabilities::Names names_from_json(const json& list) {
     auto words = read_words(list);
     return {std::make_move_iterator(words.begin()), std::make_move_iterator(words.end())};
@@ -301,6 +331,8 @@ json to_json(const Capabilities& capabilities) {
             {"machines", machines},
             {"tcg-cpus", cpus_json(capabilities.tcg_cpus)},
             {"kvm-cpus", cpus_json(capabilities.kvm_cpus)},
+            {"tcg-host", to_json(capabilities.tcg_host)},
+            {"kvm-host", to_json(capabilities.kvm_host)},
             {"devices", capabilities.devices},
             {"objects", capabilities.objects},
             {"chardevs", capabilities.chardevs},
@@ -321,6 +353,8 @@ Capabilities capabilities_from_json(const json& stored) {
     read_machines(member(stored, "machines"), result);
     result.tcg_cpus = cpus_from_json(member(stored, "tcg-cpus"));
     result.kvm_cpus = cpus_from_json(member(stored, "kvm-cpus"));
+    result.tcg_host = read_host_cpu(member(stored, "tcg-host"));
+    result.kvm_host = read_host_cpu(member(stored, "kvm-host"));
     result.devices = names_from_json(member(stored, "devices"));
     result.objects = names_from_json(member(stored, "objects"));
     result.chardevs = names_from_json(member(stored, "chardevs"));

@@ -7,13 +7,12 @@
 
 #include "qemu/chipset.hpp"
 #include "qemu/command_line.hpp"
+#include "qemu/unsupported_parts.hpp"
 #include "virtbus/error.hpp"
 
 namespace virtbus::qemu {
 
 namespace {
-
-using Problems = std::vector<std::string>;
 
 void check_accelerator(const DomainConfig& config, const Capabilities& known, Problems& problems) {
     if (config.type == "kvm" && !known.has_kvm)
@@ -29,16 +28,6 @@ void check_machine(const DomainConfig& config, const Capabilities& known, Proble
     else if (config.vcpu.value_or(1) > machine->max_cpus)
         problems.push_back(
             fmt::format("{} vcpus: machine {} takes {}", *config.vcpu, machine->name, machine->max_cpus));
-}
-
-void check_cpu(const DomainConfig& config, const Capabilities& known, Problems& problems) {
-    if (!config.cpu) return;
-    const auto& mode = config.cpu->mode;
-    if (mode == "host-passthrough" && config.type != "kvm")
-        problems.emplace_back("cpu mode host-passthrough: needs type kvm; mode maximum is what type qemu can do");
-    if ((mode.empty() || mode == "custom") && config.cpu->model &&
-        !known.find_cpu(config.type, config.cpu->model->name))
-        problems.push_back(fmt::format("cpu model {}: {} does not have it", config.cpu->model->name, known.binary));
 }
 
 void check_displays(const DomainConfig& config, const Capabilities& known, Problems& problems) {
@@ -65,11 +54,6 @@ void check_contradictions(const DomainConfig& config, const Capabilities&, Probl
         if (controller.target && controller.target->node && *controller.target->node >= cells)
             problems.push_back(fmt::format("PCI controller {}: there is no NUMA cell {}", controller.index.value_or(0),
                                            *controller.target->node));
-    const bool like_host = config.cpu && (config.cpu->mode == "host-passthrough" || config.cpu->mode == "maximum");
-    if (config.cpu && config.cpu->cache && config.cpu->cache->mode == "passthrough" && !like_host)
-        problems.emplace_back("cpu cache mode passthrough: needs cpu mode host-passthrough or maximum");
-    if (config.type != "kvm" && config.features && config.features->hyperv)
-        problems.emplace_back("features hyperv: need type kvm");
     for (const auto& iommu : config.devices.iommus)
         if (iommu.driver && iommu.driver->eim.value_or(false) &&
             (config.type != "kvm" || !config.features || config.features->ioapic_driver != "qemu"))
@@ -123,6 +107,11 @@ std::vector<std::string> unsupported(const DomainConfig& config, const Capabilit
     check_accelerator(config, capabilities, problems);
     check_machine(config, capabilities, problems);
     check_cpu(config, capabilities, problems);
+    check_hypervisor_features(config, capabilities, problems);
+    check_clock(config, capabilities, problems);
+    check_memory(config, capabilities, problems);
+    check_interfaces(config, capabilities, problems);
+    check_small_devices(config, capabilities, problems);
     check_displays(config, capabilities, problems);
     check_firmware(config, capabilities, problems);
     check_contradictions(config, capabilities, problems);

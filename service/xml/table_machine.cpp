@@ -179,6 +179,9 @@ constinit const Table hpt_table = table<HptFeature>(hpt_rows);
 constexpr Row tcg_rows[]{leaf<&TcgFeatures::tb_cache>("tb-cache").scaled(Unit::kib, 1024 * 1024)};
 constinit const Table tcg_table = table<TcgFeatures>(tcg_rows);
 
+constexpr Row teardown_rows[]{attribute<&Feature::state>("enabled").yes_no()};
+constinit const Table teardown_table = table<Feature>(teardown_rows);
+
 constexpr Row features_rows[]{
     element<&Features::acpi>("acpi", feature_table).always(),
     element<&Features::apic>("apic", apic_table).always(),
@@ -205,7 +208,7 @@ constexpr Row features_rows[]{
     leaf<&Features::sbbc>("sbbc", "value").one_of("broken|workaround|fixed"),
     leaf<&Features::ibs>("ibs", "value").one_of("broken|workaround|fixed-ibs|fixed-ccd|fixed-na"),
     element<&Features::tcg>("tcg", tcg_table),
-    element<&Features::async_teardown>("async-teardown", feature_table).always().host(),
+    element<&Features::async_teardown>("async-teardown", teardown_table).always().host(),
     element<&Features::ras>("ras", feature_table).always(),
     element<&Features::ps2>("ps2", feature_table).always(),
     leaf<&Features::aia>("aia", "value").one_of("none|aplic|aplic-imsic"),

@@ -40,28 +40,14 @@ inline std::vector<std::string> domain_names() {
     return names;
 }
 
-/// An emulator of which only the machine counts; its devices are not known and so not missed.
-inline qemu::Capabilities plain_capabilities(const char* arch, const char* machine, const char* alias,
-                                             const char* cpu) {
-    qemu::Capabilities known;
-    known.binary = fmt::format("/usr/bin/qemu-system-{}", arch);
-    known.arch = arch;
-    known.version = 7002000;
-    known.has_tcg = true;
-    known.devices = {"qemu-xhci", "rtl8139"};
-    known.machines = {{.name = machine, .alias = alias, .default_cpu_type = cpu, .max_cpus = 240, .is_default = true}};
-    return known;
-}
-
-/// What the emulator of that architecture can do: x86_64's as it was probed once.
+/// What the emulator of that architecture can do, as it was probed once.
 inline const qemu::Capabilities& known_capabilities(const std::string& arch) {
     static const auto known = [] {
         std::map<std::string, qemu::Capabilities> out;
-        const auto path = data_folder() / "capabilities" / "x86_64.json";
-        out["x86_64"] = qemu::capabilities_from_json(nlohmann::json::parse(read_text(path)));
-        out["aarch64"] = plain_capabilities("aarch64", "virt-7.2", "virt", "cortex-a15-arm-cpu");
-        out["ppc64"] = plain_capabilities("ppc64", "pseries-7.2", "pseries", "power9_v2.0-powerpc64-cpu");
-        out["s390x"] = plain_capabilities("s390x", "s390-ccw-virtio-7.2", "s390-ccw-virtio", "qemu-s390x-cpu");
+        for (const char* name : {"x86_64", "aarch64", "ppc64", "s390x", "riscv64"}) {
+            const auto path = data_folder() / "capabilities" / fmt::format("{}.json", name);
+            out[name] = qemu::capabilities_from_json(nlohmann::json::parse(read_text(path)));
+        }
         return out;
     }();
     const auto found = known.find(arch);

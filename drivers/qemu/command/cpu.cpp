@@ -3,30 +3,39 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 #include "qemu/command/families.hpp"
+#include "qemu/cpu_features.hpp"
+#include "virtbus/error.hpp"
 
 namespace virtbus::qemu {
 
 namespace {
 
-/// libvirt's word for a feature in QEMU's spelling.
-std::string feature_name(const std::string& name) {
-    if (name == "pclmuldq") return "pclmulqdq";
-    std::string out = require_word(name, "CPU feature");
-    std::replace(out.begin(), out.end(), '_', '-');
-    return out;
+/// The host's own model, or what TCG can do at most; named by QEMU itself so that it says what the guest gets.
+KeyValues like_host(const Argv& line) {
+    const bool kvm = line.config.type == "kvm";
+    const CpuExpansion& host = line.capabilities.host_cpu(line.config.type);
+    if (!kvm || !host.known()) return KeyValues{kvm ? "host" : "max"};
+    KeyValues cpu{require_word(host.base, "CPU model")};
+    for (const auto& [name, value] : host.words) cpu.add(require_word(name, "CPU property"), value);
+    for (const auto& feature : host.features) cpu.add(require_word(feature, "CPU feature"), true);
+    return cpu;
 }
 
-std::string model_name(const Argv& line) {
+KeyValues model_of(const Argv& line) {
     const DomainConfig& config = line.config;
-    const bool kvm = config.type == "kvm";
-    if (!config.cpu) return {};
     const Cpu& cpu = *config.cpu;
-    if (cpu.mode == "host-passthrough" || cpu.mode == "host-model") return kvm ? "host" : "max";
-    if (cpu.mode == "maximum") return "max";
-    return cpu.model && !cpu.model->name.empty() ? require_word(cpu.model->name, "CPU model") : "";
+    if (cpu.mode == "host-passthrough") {
+        KeyValues out{config.type == "kvm" ? "host" : "max"};
+        // A 32-bit guest of a 64-bit ARM host.
+        if (config.os.arch == "armv7l" && config.type == "kvm") out.add("aarch64", false);
+        return out.add("migratable", cpu.migratable);
+    }
+    if (cpu.mode == "maximum") return KeyValues{"max"}.add("migratable", cpu.migratable);
+    const bool at_least = cpu.mode == "custom" && cpu.match == "minimum";
+    if (cpu.mode == "host-model" || at_least) return like_host(line);
+    return KeyValues{cpu.model ? require_word(cpu.model->name, "CPU model") : ""};
 }
 
 void add_if(KeyValues& cpu, const char* name, const std::optional<Feature>& feature) {
@@ -78,33 +87,24 @@ void add_kvm(KeyValues& cpu, const KvmFeatures& kvm) {
     if (kvm.pv_ipi) cpu.add("kvm-pv-ipi", kvm.pv_ipi->on());
 }
 
-void add_timers(KeyValues& cpu, const DomainConfig& config) {
-    if (!config.clock) return;
-    for (const auto& timer : config.clock->timers) {
-        if (timer.name == "kvmclock" && timer.present) cpu.add("kvmclock", *timer.present);
-        if (timer.name == "hypervclock" && timer.present.value_or(false)) cpu.add("hv-time", true);
-        if (timer.name == "tsc" && timer.frequency) cpu.add("tsc-frequency", *timer.frequency);
+void add_timers(KeyValues& cpu, const Argv& line) {
+    if (!line.config.clock) return;
+    const bool x86 = line.chipset.x86();
+    for (const auto& timer : line.config.clock->timers) {
+        if (x86 && timer.name == "kvmclock" && timer.present) cpu.add("kvmclock", *timer.present);
+        if (x86 && timer.name == "hypervclock" && timer.present.value_or(true)) cpu.add("hv-time", true);
+        if (x86 && timer.name == "tsc" && timer.frequency) cpu.add("tsc-frequency", *timer.frequency);
+        const bool arm = timer.name == "armvtimer" && line.config.type == "kvm";
+        if (arm && (timer.tickpolicy == "delay" || timer.tickpolicy == "discard"))
+            cpu.add("kvm-no-adjvtime", timer.tickpolicy == "delay");
     }
 }
 
-void add_features(KeyValues& out, const Cpu& cpu) {
-    if (cpu.mode == "host-passthrough") out.add("migratable", cpu.migratable);
-    if (!cpu.vendor.empty() && cpu.mode == "custom")
-        out.add("vendor", cpu.vendor == "Intel" ? "GenuineIntel"
-                          : cpu.vendor == "AMD" ? "AuthenticAMD"
-                                                : cpu.vendor.c_str());
-    else if (cpu.model)
-        out.add_text("vendor", cpu.model->vendor_id);
-    for (const auto& feature : cpu.features) {
-        const bool on = feature.policy.empty() || feature.policy == "require" || feature.policy == "force";
-        const bool off = feature.policy == "disable" || feature.policy == "forbid";
-        if (on || off) out.add(feature_name(feature.name), on);
-    }
+void add_sizes(KeyValues& out, const Cpu& cpu) {
     if (cpu.cache) {
         if (cpu.cache->mode == "disable") out.add("l3-cache", false);
         if (cpu.cache->mode == "emulate") out.add("l3-cache", true);
-        const bool like_host = cpu.mode == "host-passthrough" || cpu.mode == "maximum";
-        if (cpu.cache->mode == "passthrough" && like_host) out.add("host-cache-info", true).add("l3-cache", false);
+        if (cpu.cache->mode == "passthrough") out.add("host-cache-info", true).add("l3-cache", false);
     }
     if (cpu.maxphysaddr) {
         if (cpu.maxphysaddr->mode == "passthrough")
@@ -113,15 +113,33 @@ void add_features(KeyValues& out, const Cpu& cpu) {
     }
 }
 
+void add_features(KeyValues& out, const Argv& line) {
+    const Cpu& cpu = *line.config.cpu;
+    const CpuExpansion& host = line.capabilities.host_cpu(line.config.type);
+    if (cpu.model) out.add_text("vendor", cpu.model->vendor_id);
+    for (const auto& feature : cpu.features) {
+        const std::string name = feature_name(feature.name);
+        if (name.empty()) continue;
+        const bool on = feature.policy.empty() || feature.policy == "require" || feature.policy == "force";
+        const bool off = feature.policy == "disable" || feature.policy == "forbid";
+        if (on || off) out.add(name, on);
+        // What is optional depends on the host; one that does not tell leaves it to the model.
+        if (feature.policy == "optional" && host.known()) out.add(name, host.has(name));
+    }
+    // Under check='full' the guest gets exactly what is named, or does not start.
+    if (cpu.check == "full" && line.chipset.x86() && !line.runnable()) out.add("enforce", true);
+}
+
 }  // namespace
 
 void add_cpu(Argv& line) {
     const DomainConfig& config = line.config;
-    const std::string model = model_name(line);
-    KeyValues cpu{model};
-    if (config.cpu) add_features(cpu, *config.cpu);
+    KeyValues cpu = config.cpu ? model_of(line) : KeyValues{};
+    if (cpu.empty()) return;
+    add_features(cpu, line);
+    add_timers(cpu, line);
     if (line.chipset.x86()) {
-        add_timers(cpu, config);
+        add_sizes(cpu, *config.cpu);
         if (config.features) {
             if (config.features->apic && config.features->apic->eoi) cpu.add("kvm-pv-eoi", *config.features->apic->eoi);
             if (config.features->pvspinlock) cpu.add("kvm-pv-unhalt", config.features->pvspinlock->on());
@@ -130,7 +148,7 @@ void add_cpu(Argv& line) {
         }
     }
     if (config.features && config.features->pmu) cpu.add("pmu", config.features->pmu->on());
-    if (!model.empty()) line.arg("-cpu", cpu);
+    line.arg("-cpu", cpu);
 }
 
 }  // namespace virtbus::qemu

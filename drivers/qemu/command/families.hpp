@@ -21,6 +21,7 @@ void add_cpu(Argv& line);
 std::string main_memory_backend(const Argv& line);  ///< "" when NUMA cells bring their own
 void add_memory(Argv& line);
 void add_memory_devices(Argv& line);
+void add_epc_sections(const Argv& line, KeyValues& machine);
 // sysinfo.cpp
 void add_sysinfo(Argv& line);
 // The devices.

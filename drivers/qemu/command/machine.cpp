@@ -60,7 +60,9 @@ void add_features(const Argv& line, KeyValues& machine) {
     if (!features.ioapic_driver.empty())
         machine.add("kernel_irqchip", features.ioapic_driver == "kvm" ? "on" : "split");
     if (line.chipset.kind == Chipset::Kind::pseries) {
-        if (features.hpt) machine.add_text("resize-hpt", features.hpt->resizing);
+        if (features.hpt)
+            machine.add_text("resize-hpt", features.hpt->resizing)
+                .add("cap-hpt-max-page-size", features.hpt->maxpagesize);
         add_switch(machine, "cap-htm", features.htm);
         add_switch(machine, "cap-nested-hv", features.nested_hv);
         add_switch(machine, "cap-ccf-assist", features.ccf_assist);
@@ -68,7 +70,10 @@ void add_features(const Argv& line, KeyValues& machine) {
              {std::pair{"cap-cfpc", features.cfpc}, {"cap-sbbc", features.sbbc}, {"cap-ibs", features.ibs}})
             machine.add_text(name, value);
     }
-    if (line.chipset.kind == Chipset::Kind::virt) add_switch(machine, "ras", features.ras);
+    if (line.chipset.kind == Chipset::Kind::virt) {
+        add_switch(machine, "ras", features.ras);
+        machine.add_text("aia", features.aia);
+    }
 }
 
 /// True when the guest's memory is to be encrypted.
@@ -131,10 +136,14 @@ std::string clock_base(Argv& line, const GuestClock& clock) {
 }
 
 void add_timers(Argv& line) {
+    const auto& smm = line.config.features ? line.config.features->smm : std::nullopt;
+    if (smm && smm->on() && smm->tseg && line.chipset.kind == Chipset::Kind::q35)
+        line.arg("-global", fmt::format("mch.extended-tseg-mbytes={}", *smm->tseg >> 20));
     const Timer* pit = find_timer(line.config, "pit");
     if (!pit || !line.chipset.x86()) return;
     if (line.config.type == "kvm") {
-        if (pit->tickpolicy == "delay") line.arg("-global", "kvm-pit.lost_tick_policy=delay");
+        if (pit->tickpolicy == "delay" || pit->tickpolicy.empty())
+            line.arg("-global", "kvm-pit.lost_tick_policy=delay");
         if (pit->tickpolicy == "discard") line.arg("-global", "kvm-pit.lost_tick_policy=discard");
     }
 }
@@ -157,10 +166,13 @@ void add_machine(Argv& line) {
          {std::pair{"pflash0", "libvirt-pflash0-format"}, {"pflash1", "libvirt-pflash1-format"}})
         if ((property[6] == '0' ? line.find("loader") : line.find("nvram")) && config.os.loader->type == "pflash")
             machine.add(property, node);
+    add_epc_sections(line, machine);
     const std::string memory = main_memory_backend(line);
     machine.add_text("memory-backend", memory);
     line.arg("-machine", machine);
     add_accelerator(line);
+    if (config.features && config.features->async_teardown && config.features->async_teardown->on())
+        line.arg("-async-teardown");
 }
 
 void add_smp(Argv& line) {
@@ -184,6 +196,7 @@ void add_clock(Argv& line) {
     if (const Timer* timer = find_timer(line.config, "rtc")) {
         if (timer->track == "guest") rtc.add("clock", "vm");
         if (timer->track == "wall") rtc.add("clock", "host");
+        if (timer->track == "realtime") rtc.add("clock", "rt");
         if (timer->tickpolicy == "catchup") rtc.add("driftfix", "slew");
         if (timer->tickpolicy == "delay") rtc.add("driftfix", "none");
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // The guest's memory: main memory, NUMA cells, DIMMs. Huge and shared pages come as memfds, so no path is opened.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -33,26 +34,71 @@ bool wants_huge(const DomainConfig& config, std::optional<unsigned> cell) {
            (config.memory_backing->hugepages->pages.empty() || page_for(config, cell));
 }
 
-/// A back end of that size for main memory or one cell.
-Json backend(const Argv& line, const std::string& id, std::uint64_t size, std::optional<unsigned> cell,
-             const std::string& access) {
+/// What a piece of guest memory is to be like: main memory, a cell, or a memory device.
+struct Piece {
+    std::string id;
+    std::uint64_t size = 0;
+    std::optional<unsigned> cell;
+    std::string access;                  ///< "" = the cell's, or what <memoryBacking> says
+    std::optional<std::uint64_t> page;   ///< its own size of pages
+    const CpuSet* host_nodes = nullptr;  ///< its own nodes of the host
+    bool reserved = true;                ///< room is kept for all of it
+    bool plain = false;                  ///< of no page size but the ordinary
+};
+
+const NumaCell* find_cell(const DomainConfig& config, std::optional<unsigned> id) {
+    if (!id || !config.cpu || !config.cpu->numa) return nullptr;
+    unsigned index = 0;
+    for (const auto& cell : config.cpu->numa->cells)
+        if (cell.id.value_or(index++) == *id) return &cell;
+    return nullptr;
+}
+
+bool is_shared(const DomainConfig& config, const Piece& piece) {
+    const NumaCell* cell = find_cell(config, piece.cell);
+    std::string access = piece.access;
+    if (access.empty() && cell) access = cell->mem_access;
+    if (access.empty() && config.memory_backing) access = config.memory_backing->access_mode;
+    return access == "shared";
+}
+
+bool is_ordinary_page(std::uint64_t bytes) {
+    return bytes == static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+/// All of it is touched before the guest starts.
+bool wants_all_at_once(const DomainConfig& config) {
+    return config.memory_backing && config.memory_backing->allocation_mode == "immediate";
+}
+
+Json backend(const Argv& line, const Piece& piece) {
     const DomainConfig& config = line.config;
     const MemoryBacking none;
     const MemoryBacking& wish = config.memory_backing ? *config.memory_backing : none;
-    const bool shared = (access.empty() ? wish.access_mode : access) == "shared";
-    const bool huge = wants_huge(config, cell) && !line.runnable();
+    const bool shared = is_shared(config, piece);
+    const bool own_pages = piece.page && !is_ordinary_page(*piece.page);
+    const bool huge = !line.runnable() && !piece.plain && (piece.page ? own_pages : wants_huge(config, piece.cell));
     const bool memfd = huge || wish.source_type == "memfd" || wish.source_type == "file" || shared;
     Json object;
-    object.set("qom-type", memfd ? "memory-backend-memfd" : "memory-backend-ram").set("id", id);
+    object.set("qom-type", memfd ? "memory-backend-memfd" : "memory-backend-ram").set("id", piece.id);
     if (huge) {
+        const HugePage* page = page_for(config, piece.cell);
         object.set("hugetlb", true);
-        if (const HugePage* page = page_for(config, cell); page && page->size) object.set("hugetlbsize", page->size);
+        if (own_pages)
+            object.set("hugetlbsize", *piece.page);
+        else if (page && page->size)
+            object.set("hugetlbsize", page->size);
     }
     if (memfd) object.set("share", shared);
-    if (wish.allocation_mode == "immediate" || huge) object.set("prealloc", true);
-    object.set("prealloc-threads", wish.allocation_threads);
-    object.set("size", size);
-    set_host_nodes(object, line, cell);
+    if (!piece.reserved)
+        object.set("reserve", false);
+    else if (wants_all_at_once(config) || huge)
+        object.set("prealloc", true).set("prealloc-threads", wish.allocation_threads);
+    object.set("size", piece.size);
+    if (piece.host_nodes && !line.runnable())
+        object.set("host-nodes", piece.host_nodes->numbers).set("policy", "bind");
+    else
+        set_host_nodes(object, line, piece.cell);
     return object;
 }
 
@@ -106,12 +152,37 @@ void add_hmat(Argv& line, const CpuNuma& numa) {
     }
 }
 
+bool has_hmat(const CpuNuma& numa) {
+    return !numa.latencies.empty() || !numa.bandwidths.empty() ||
+           std::any_of(numa.cells.begin(), numa.cells.end(), [](auto& cell) { return !cell.caches.empty(); });
+}
+
+/// The node whose CPUs are nearest: itself when it has some, else the one that is said to reach it best.
+std::optional<unsigned> initiator_of(const CpuNuma& numa, unsigned node) {
+    const auto has_cpus = [&](unsigned id) {
+        unsigned index = 0;
+        for (const auto& cell : numa.cells)
+            if (cell.id.value_or(index++) == id) return cell.cpus && !cell.cpus->empty();
+        return false;
+    };
+    if (has_cpus(node)) return node;
+    std::optional<unsigned> best;
+    std::uint64_t most = 0, least = UINT64_MAX;
+    for (const auto& way : numa.bandwidths)
+        if (way.target == node && has_cpus(way.initiator) && !way.cache && way.value > most)
+            best = way.initiator, most = way.value;
+    for (const auto& way : numa.latencies)
+        if (!most && way.target == node && has_cpus(way.initiator) && !way.cache && way.value < least)
+            best = way.initiator, least = way.value;
+    return best;
+}
+
 void add_numa(Argv& line, const CpuNuma& numa) {
     unsigned index = 0;
     for (const auto& cell : numa.cells) {
         const unsigned node = cell.id.value_or(index++);
         const std::string id = fmt::format("ram-node{}", node);
-        line.object(backend(line, id, in_whole_mib(cell.memory), node, cell.mem_access));
+        line.object(backend(line, {.id = id, .size = in_whole_mib(cell.memory), .cell = node}));
         KeyValues value{"node"};
         value.add("nodeid", node);
         if (cell.cpus)
@@ -122,6 +193,7 @@ void add_numa(Argv& line, const CpuNuma& numa) {
                 value.add("cpus", end == at ? std::to_string(cpus[at]) : fmt::format("{}-{}", cpus[at], cpus[end]));
                 at = end + 1;
             }
+        if (has_hmat(numa)) value.add("initiator", initiator_of(numa, node));
         line.arg("-numa", value.add("memdev", id));
     }
     index = 0;
@@ -140,31 +212,43 @@ bool has_cells(const DomainConfig& config) {
 /// Where the bytes of a memory device come from.
 Json device_backend(const Argv& line, const MemoryDevice& memory, const std::string& id) {
     const bool file = memory.source && !memory.source->path.empty() && !line.runnable();
-    Json object;
     if (file) {
+        // A cut-out of a file that stays: writes go into it unless it is said to be private.
+        Json object;
         object.set("qom-type", "memory-backend-file").set("id", id).set("mem-path", memory.source->path);
         object.set("share", memory.access != "private").set("size", memory.target.size);
-        object.set("align", memory.source->alignsize);
+        object.set("align", memory.source->alignsize).set("discard-data", memory.discard);
         if (memory.source->pmem) object.set("pmem", true);
         if (memory.target.readonly) object.set("readonly", true);
         return object;
     }
-    const bool pages = memory.source && memory.source->pagesize && !line.runnable();
-    const bool memfd = pages || memory.access == "shared";
-    object.set("qom-type", memfd ? "memory-backend-memfd" : "memory-backend-ram").set("id", id);
-    if (pages) object.set("hugetlb", true).set("hugetlbsize", *memory.source->pagesize);
-    if (memfd) object.set("share", memory.access == "shared");
-    if (memory.model == "virtio-mem") object.set("reserve", false);
-    object.set("size", memory.target.size);
+    Piece piece{.id = id, .size = memory.target.size, .cell = memory.target.node, .access = memory.access};
+    if (memory.model == "nvdimm" || memory.model == "virtio-pmem") {
+        piece.access = memory.access.empty() ? "shared" : memory.access;
+        piece.plain = true;
+    }
+    if (memory.source) piece.page = memory.source->pagesize;
+    if (memory.source && memory.source->nodemask) piece.host_nodes = &*memory.source->nodemask;
+    piece.reserved = memory.model != "virtio-mem";
+    return backend(line, piece);
+}
+
+void add_epc(Argv& line, const MemoryDevice& memory, const std::string& id) {
+    Json object;
+    object.set("qom-type", "memory-backend-epc").set("id", id).set("prealloc", true).set("size", memory.target.size);
     if (memory.source && memory.source->nodemask)
         object.set("host-nodes", memory.source->nodemask->numbers).set("policy", "bind");
-    return object;
+    line.object(object);
+    for (const char* node : {"/dev/sgx_vepc", "/dev/sgx_provision"}) line.out.devices.emplace_back(node);
 }
 
 void add_memory_device(Argv& line, const MemoryDevice& memory) {
-    if (memory.model == "sgx-epc")
-        throw Error{Code::unsupported_configuration, "memory devices of model 'sgx-epc' are not supported yet"};
     const std::string backend_id = "mem" + memory.info.alias;
+    if (memory.model == "sgx-epc") {
+        // The machine refers to it; see add_epc_sections.
+        if (!line.runnable()) add_epc(line, memory, backend_id);
+        return;
+    }
     line.object(device_backend(line, memory, backend_id));
     Json device;
     const bool virtio = is_virtio_model(memory.model);
@@ -176,6 +260,8 @@ void add_memory_device(Argv& line, const MemoryDevice& memory) {
     device.set("block-size", memory.target.block);
     device.set("requested-size", memory.target.requested);
     if (memory.model == "nvdimm") device.set_text("uuid", memory.uuid);
+    if (memory.model == "nvdimm" && memory.target.readonly) device.set("unarmed", true);
+    if (memory.model == "virtio-mem" && wants_all_at_once(line.config)) device.set("prealloc", true);
     device.set("memdev", backend_id);
     if (virtio) device.set("memaddr", memory.target.address_base);
     line.place(device, memory.info);
@@ -197,6 +283,17 @@ void set_host_nodes(Json& object, const Argv& line, std::optional<unsigned> cell
     if (memory && memory->nodeset) apply(memory->mode, *memory->nodeset);
 }
 
+void add_epc_sections(const Argv& line, KeyValues& machine) {
+    unsigned section = 0;
+    if (line.runnable()) return;
+    for (const auto& memory : line.config.devices.memories) {
+        if (memory.model != "sgx-epc") continue;
+        machine.add(fmt::format("sgx-epc.{}.memdev", section), "mem" + memory.info.alias);
+        machine.add(fmt::format("sgx-epc.{}.node", section), memory.target.node);
+        ++section;
+    }
+}
+
 std::string main_memory_backend(const Argv& line) {
     return has_cells(line.config) ? std::string{} : std::string{line.chipset.ram_id};
 }
@@ -208,7 +305,7 @@ void add_memory(Argv& line) {
         memory.add("slots", config.max_memory->slots).add("maxmem", fmt::format("{}k", config.max_memory->size >> 10));
     line.arg("-m", memory);
     if (const std::string id = main_memory_backend(line); !id.empty())
-        line.object(backend(line, id, main_size(config), std::nullopt, ""));
+        line.object(backend(line, {.id = id, .size = main_size(config)}));
     const bool locked = config.memory_backing && config.memory_backing->locked && !line.runnable();
     line.arg("-overcommit", KeyValues{}.add("mem-lock", locked));
     add_smp(line);
