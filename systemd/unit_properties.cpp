@@ -31,6 +31,31 @@ void add_process(UnitProperties& all, const UnitRequest& request, const Transien
     }
 }
 
+void add_limits(UnitProperties& all, const UnitLimits& limits) {
+    using Device = sdbus::Struct<std::string, std::uint64_t>;
+    const auto set = [&](const char* name, const std::optional<std::uint64_t>& value) {
+        if (value) add(all, name, *value);
+    };
+    set("CPUWeight", limits.cpu_weight);
+    set("CPUQuotaPerSecUSec", limits.cpu_quota);
+    set("CPUQuotaPeriodUSec", limits.cpu_period);
+    set("MemoryHigh", limits.memory_high);
+    set("MemoryMax", limits.memory_max);
+    set("MemorySwapMax", limits.swap_max);
+    set("IOWeight", limits.io_weight);
+    const auto set_each = [&](const char* name, std::optional<std::uint64_t> UnitLimits::Device::* value) {
+        std::vector<Device> devices;
+        for (const auto& device : limits.devices)
+            if (device.*value) devices.emplace_back(device.path, *(device.*value));
+        if (!devices.empty()) add(all, name, devices);
+    };
+    set_each("IODeviceWeight", &UnitLimits::Device::weight);
+    set_each("IOReadBandwidthMax", &UnitLimits::Device::read_bytes);
+    set_each("IOWriteBandwidthMax", &UnitLimits::Device::write_bytes);
+    set_each("IOReadIOPSMax", &UnitLimits::Device::reads);
+    set_each("IOWriteIOPSMax", &UnitLimits::Device::writes);
+}
+
 /// What every manager can grant, the user's own too.
 void add_filters(UnitProperties& all, const UnitRequest& request) {
     using Families = sdbus::Struct<bool, Strings>;
@@ -69,6 +94,7 @@ UnitProperties unit_properties(const UnitRequest& request, const TransientUnits:
     UnitProperties all;
     add_process(all, request, options, standard_input);
     add_filters(all, request);
+    add_limits(all, request.limits);
     if (!options.system) {
         if (!request.slice.empty()) add(all, "Slice", slice_name(request.slice));
         return all;

@@ -19,6 +19,7 @@
 #include "qemu/left_behind.hpp"
 #include "qemu/live_config.hpp"
 #include "qemu/pins.hpp"
+#include "qemu/unit_limits.hpp"
 
 namespace virtbus::qemu {
 
@@ -76,6 +77,7 @@ UnitRequest unit_request(const DomainConfig& config, const GuestRecord& record, 
     request.writable = {guest_sockets(record)};
     request.slice = slice_of(config);
     request.memory_locked = locked_memory(config);
+    request.limits = unit_limits(config);
     return request;
 }
 

@@ -137,6 +137,19 @@ public:
     void debug(std::string_view message, const Fields& fields = {}) { write(Priority::debug, message, fields); }
 };
 
+/// A unit's share of the host; what is absent is not set. Kept by a system manager only.
+struct UnitLimits {
+    std::optional<std::uint64_t> cpu_weight, io_weight;              ///< 1 to 10,000; 100 is everybody's
+    std::optional<std::uint64_t> cpu_quota;                          ///< microseconds of CPU a second
+    std::optional<std::uint64_t> cpu_period;                         ///< how often the quota is measured, microseconds
+    std::optional<std::uint64_t> memory_high, memory_max, swap_max;  ///< bytes
+    struct Device {
+        std::string path;
+        std::optional<std::uint64_t> weight, read_bytes, write_bytes, reads, writes;  ///< a second
+    };
+    std::vector<Device> devices;
+};
+
 /// A long-lived process of a guest: its machine, or a helper bound to it.
 struct UnitRequest {
     std::string driver;  ///< "qemu"; with id and name it makes the unit's name, virtbus-<driver>-<id>-<name>.service
@@ -154,6 +167,7 @@ struct UnitRequest {
     std::vector<std::string> writable;     ///< folders it may write
     std::string slice;                     ///< from <resource>; empty: machine.slice
     std::uint64_t memory_locked = 0;       ///< bytes; RLIMIT_MEMLOCK
+    UnitLimits limits;
 };
 
 struct Unit {

@@ -67,5 +67,18 @@ TEST(UnitProperties, AUsersManagerIsAskedForNothingItCannotGrant) {
         EXPECT_FALSE(has(all, name)) << name;
 }
 
+TEST(UnitProperties, LimitsAreSetWhereGiven) {
+    auto request = named("web");
+    const TransientUnits::Options options{"/usr/libexec/virtbus/virtbus-launch", std::nullopt, true};
+    EXPECT_FALSE(has(unit_properties(request, options, 0), "CPUWeight"));
+    request.limits.cpu_weight = 50;
+    request.limits.memory_max = 1ULL << 30;
+    request.limits.devices = {{"/dev/vda", std::nullopt, 1000, std::nullopt, std::nullopt, std::nullopt}};
+    const auto all = unit_properties(request, options, 0);
+    for (const auto* name : {"CPUWeight", "MemoryMax", "IOReadBandwidthMax"}) EXPECT_TRUE(has(all, name)) << name;
+    for (const auto* name : {"CPUQuotaPerSecUSec", "MemoryHigh", "IODeviceWeight"})
+        EXPECT_FALSE(has(all, name)) << name;
+}
+
 }  // namespace
 }  // namespace virtbus::systemd
