@@ -6,11 +6,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
 #include "virtbus/error.hpp"
+#include "virtbus/secret_name.hpp"
 
 namespace virtbus {
 
@@ -20,20 +20,6 @@ constexpr std::size_t longest = 1u << 20;
 
 [[noreturn]] void refuse(const std::string& why) {
     throw Error{Code::unsupported_configuration, why};
-}
-
-bool is_letter_or_digit(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-}
-
-/// One name of a file for any text: no slash, no leading dot.
-std::string escaped(const std::string& text) {
-    std::string out;
-    for (const char c : text) {
-        const bool plain = is_letter_or_digit(c) || c == '_' || c == '-' || (c == '.' && !out.empty());
-        out += plain ? std::string{c} : fmt::format("%{:02X}", static_cast<unsigned char>(c));
-    }
-    return out;
 }
 
 /// Read from the descriptor that was checked, not from the name again.
@@ -64,17 +50,11 @@ std::string read_checked(const Fd& fd, const std::string& path) {
 }  // namespace
 
 std::string Secrets::path_of(const SecretRef& reference) const {
-    if (!reference.uuid.empty()) {
-        const auto plain = [](char c) { return is_letter_or_digit(c) || c == '-'; };
-        if (!std::ranges::all_of(reference.uuid, plain)) refuse(fmt::format("'{}' is no UUID", reference.uuid));
-        return folder_ + '/' + reference.uuid;
-    }
-    if (reference.usage.empty() || reference.type.empty())
-        refuse("a <secret> needs attribute 'uuid', or 'type' and 'usage'");
-    const std::string name = escaped(reference.usage);
-    if (name.size() > 255)
+    const std::string name = secret_name(reference);
+    if (name.empty()) refuse("a <secret> needs attribute 'uuid', or 'type' and 'usage'");
+    if (name.size() - (name.rfind('/') + 1) > 255)
         refuse(fmt::format("the usage '{}' of a secret is too long for a file name", reference.usage));
-    return fmt::format("{}/{}/{}", folder_, escaped(reference.type), name);
+    return folder_ + '/' + name;
 }
 
 Task<std::string> Secrets::get(SecretRef reference, Deadline deadline, std::stop_token stop) {

@@ -34,6 +34,8 @@ constexpr std::array names{
     FormatName{ImageFormat::vmdk, "vmdk"},   FormatName{ImageFormat::vdi, "vdi"},
     FormatName{ImageFormat::vpc, "vpc"},     FormatName{ImageFormat::vhdx, "vhdx"},
     FormatName{ImageFormat::luks, "luks"},   FormatName{ImageFormat::parallels, "parallels"},
+    FormatName{ImageFormat::bochs, "bochs"}, FormatName{ImageFormat::cloop, "cloop"},
+    FormatName{ImageFormat::dmg, "dmg"},
 };
 
 /// A file with bounds: every access says where and how much, and fails with the path in its message.
@@ -335,6 +337,46 @@ void read_parallels(const Content& content, ImageHeader& out) {
     out.virtual_size = content.sectors(little(content.bytes(0, 64), 36, 8));
 }
 
+// ---- bochs, cloop, dmg
+
+bool looks_bochs(std::string_view head) {
+    return head.starts_with("Bochs Virtual HD Image\0"sv);
+}
+
+void read_bochs(const Content& content, ImageHeader& out) {
+    const std::string head = content.bytes(0, 512);
+    const auto version = little(head, 64, 4);
+    content.require(head.substr(32).starts_with("Redolog\0"sv) && head.substr(48).starts_with("Growing\0"sv) &&
+                        (version == 0x10000 || version == 0x20000),
+                    "is of a kind of bochs image that QEMU does not read");
+    out.virtual_size = little(head, version == 0x10000 ? 84 : 88, 8) / sector * sector;
+    content.require(out.virtual_size <= std::numeric_limits<std::int64_t>::max(), "claims an impossible size");
+}
+
+bool looks_cloop(std::string_view head) {
+    return head.starts_with("#!/bin/sh\n#V2.0 Format\nmodprobe cloop"sv);
+}
+
+void read_cloop(const Content& content, ImageHeader& out) {
+    const std::string head = content.bytes(128, 8);
+    const auto block = big(head, 0, 4), blocks = big(head, 4, 4);
+    content.require(block % sector == 0 && block != 0 && block <= (64 << 20), "has an impossible block size");
+    content.require(blocks <= (512u << 20) / 8, "has an impossible number of blocks");
+    out.virtual_size = block * blocks;
+}
+
+/// Its mark is at its end, and what is before it may look like anything.
+bool looks_dmg(std::string_view) {
+    return false;
+}
+
+void read_dmg(const Content& content, ImageHeader& out) {
+    content.require(content.size() >= 512, "is too short for the format dmg");
+    const std::string trailer = content.bytes(content.size() - 512, 512);
+    content.require(trailer.starts_with("koly"), "is not of the format dmg");
+    out.virtual_size = content.sectors(big(trailer, 0x1ec, 8));
+}
+
 struct Reader {
     ImageFormat format;
     bool (*looks)(std::string_view head);
@@ -350,6 +392,9 @@ constexpr std::array readers{
     Reader{ImageFormat::vhdx, looks_vhdx, read_vhdx},
     Reader{ImageFormat::luks, looks_luks, read_luks},
     Reader{ImageFormat::parallels, looks_parallels, read_parallels},
+    Reader{ImageFormat::bochs, looks_bochs, read_bochs},
+    Reader{ImageFormat::cloop, looks_cloop, read_cloop},
+    Reader{ImageFormat::dmg, looks_dmg, read_dmg},
 };
 
 std::string folder_of(const std::string& path) {
@@ -404,6 +449,10 @@ std::optional<ImageFormat> find_image_format(std::string_view word) {
     return std::nullopt;
 }
 
+bool is_read_only(ImageFormat format) {
+    return format == ImageFormat::bochs || format == ImageFormat::cloop || format == ImageFormat::dmg;
+}
+
 ImageFormat probe_image_format(int fd, const std::string& path) {
     const std::string head = Content{fd, path}.up_to(0, 512);
     for (const auto& reader : readers)
@@ -420,7 +469,8 @@ ImageHeader read_image_header(int fd, const std::string& path, ImageFormat forma
         return out;
     }
     const auto reader = std::find_if(readers.begin(), readers.end(), [&](auto& r) { return r.format == format; });
-    const bool in_footer = format == ImageFormat::vpc;  // a fixed-size vpc begins with the guest's own bytes
+    // A fixed-size vpc begins with the guest's own bytes.
+    const bool in_footer = format == ImageFormat::vpc || format == ImageFormat::dmg;
     if (!in_footer && !reader->looks(content.up_to(0, 512)))
         content.fail(fmt::format("is not of the format {}", word(format)));
     reader->read(content, out);

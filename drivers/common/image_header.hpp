@@ -11,11 +11,14 @@
 
 namespace virtbus::common {
 
-enum class ImageFormat { raw, qcow, qcow2, qed, vmdk, vdi, vpc, vhdx, luks, parallels };
+enum class ImageFormat { raw, qcow, qcow2, qed, vmdk, vdi, vpc, vhdx, luks, parallels, bochs, cloop, dmg };
 
 /// The word of QEMU's block driver and of <driver type=>.
 std::string_view word(ImageFormat format);
 std::optional<ImageFormat> find_image_format(std::string_view word);
+
+/// QEMU reads images of that format and never writes them.
+bool is_read_only(ImageFormat format);
 
 struct ImageHeader {
     ImageFormat format = ImageFormat::raw;

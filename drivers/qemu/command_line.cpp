@@ -2,6 +2,7 @@
 #include "qemu/command_line.hpp"
 
 #include "qemu/command/families.hpp"
+#include "qemu/command/storage.hpp"
 #include "qemu/files_of.hpp"
 
 namespace virtbus::qemu {
@@ -79,6 +80,7 @@ std::vector<std::string> standalone_command(const DomainConfig& config, const Ca
     OpenedResources opened;
     opened.by_path = true;
     opened.runnable = runnable;
+    if (!runnable) name_secrets(named, opened);
     for (auto& file : files_of(named, "/run/virtbus/qemu/" + named.uuid)) {
         // A firmware image is replaced by an empty one of its size, all other files are left out.
         const bool flash =
@@ -92,6 +94,27 @@ std::vector<std::string> standalone_command(const DomainConfig& config, const Ca
     return command_line(named, capabilities, opened, MonitorSocket{}).argv;
 }
 
+namespace {
+
+/// Media and devices that may be missing at the start, and are.
+void leave_out_missing(DomainConfig& config, const OpenedResources& opened) {
+    const auto missing = [&](const Disk& disk) {
+        const bool optional = disk.source && disk.source->startup_policy == "optional" && !disk.transient;
+        return optional && (disk.type == StorageType::file || disk.type == StorageType::block) &&
+               disk.target.tray != "open" && !opened.files.contains(level_key(disk, 0));
+    };
+    for (auto& disk : config.devices.disks)
+        if (missing(disk) && (disk.device == DiskDevice::cdrom || disk.device == DiskDevice::floppy))
+            disk.source.reset();
+    std::erase_if(config.devices.disks, missing);
+    std::erase_if(config.devices.hostdevs, [&](const Hostdev& hostdev) {
+        return hostdev.type == HostdevType::usb && hostdev.source.startup_policy == "optional" &&
+               !opened.files.contains("usb:" + hostdev.info.alias);
+    });
+}
+
+}  // namespace
+
 void fill_opened(DomainConfig& config, const OpenedResources& opened) {
     for (const auto& [index, link] : opened.links) {
         auto& target = config.devices.interfaces[index].target;
@@ -99,6 +122,7 @@ void fill_opened(DomainConfig& config, const OpenedResources& opened) {
         if (!link.ifname.empty()) target->dev = link.ifname;
     }
     for (const auto& [index, port] : opened.ports) config.devices.graphics[index].port = port;
+    leave_out_missing(config, opened);
     for (auto& channel : config.devices.channels)
         if (const auto file = opened.files.find("chardev:" + channel.info.alias); file != opened.files.end())
             channel.backend.make_source().path = file->second.path;

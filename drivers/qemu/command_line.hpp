@@ -40,9 +40,12 @@ struct OpenedFile {
 };
 
 /// Everything a start has opened, by a stable key:
-///   "disk:vda", "disk:vda/1" (first backing image), "kernel", "initrd", "dtb", "acpi:<n>", "fwcfg:<n>", "loader",
-///   "nvram", "chardev:<alias>" (file back end, or the listening socket of a unix one), "chardev:<alias>/log",
-///   "vhost:<n>" (of interface n), "rom:<alias>"; links by the interface's index.
+///   "disk:vda", "disk:vda/1" (first backing image), and behind these ":data" (the data of a qcow2 image), ":socket"
+///   (to its server), ":encryption", ":auth", ":cookies" (secrets); "usb:<alias>", "scsi:<alias>",
+///   "vhost-scsi:<alias>", "vfio:<alias>" (the group's node, not open), "hostdev:<alias>:auth" of host devices;
+///   "kernel", "initrd", "dtb", "acpi:<n>", "fwcfg:<n>", "loader", "nvram", "chardev:<alias>" (file back end, or the
+///   listening socket of a unix one), "chardev:<alias>/log", "vhost:<n>" (of interface n), "rom:<alias>"; links by the
+///   interface's index.
 struct OpenedResources {
     bool by_path = false;   ///< the stand-alone form: paths and interface names stand where descriptors would
     bool runnable = false;  ///< with by_path: back ends that need the outside become null or user ones
@@ -66,6 +69,7 @@ struct OpenOptions {
     bool reset_nvram = false;
     std::string nvram_folder;    ///< for a definition that names no variable store
     std::string runtime_folder;  ///< of this run, for sockets; the guest's process may write there
+    std::string host_root;       ///< where devices of the host are looked for; "" = the host's own root
 };
 
 /// Opens images with their backing chains, kernel, firmware, variable store, logs and links.

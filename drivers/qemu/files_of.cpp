@@ -37,22 +37,13 @@ public:
             add({fmt::format("acpi:{}", i), os.acpi_tables[i].path, Use::copy});
     }
 
-    void add_disk(const Disk& disk) {
-        if (!disk.source || disk.type == StorageType::network || disk.type == StorageType::vhostuser) return;
-        const std::string& path = disk.type == StorageType::block ? disk.source->dev : disk.source->file;
-        NamedFile file{"disk:" + disk.target.dev, path, Use::image, disk.readonly ? Access::read : Access::read_write};
-        file.format = disk.driver && !disk.driver->type.empty() ? disk.driver->type : "raw";
-        file.optional = !disk.source->startup_policy.empty() && disk.source->startup_policy != "mandatory";
-        add(std::move(file));
-    }
-
     template <class Device>
     void add_chardev(const Device& device, ChardevType type, const ChardevBackend& backend, bool listens = true) {
         const std::string key = "chardev:" + device.info.alias;
         const ChardevSource none;
         const auto& source = backend.source() ? *backend.source() : none;
         if (type == ChardevType::file)
-            add({key, source.path, Use::output, Access::read_write, "", false, source.append.value_or(false)});
+            add({key, source.path, Use::output, Access::read_write, "", source.append.value_or(false)});
         if (type == ChardevType::unix_socket && source.mode == "bind" && listens) {
             std::string path = source.path;
             if (path.empty() && !runtime_folder_.empty())
@@ -60,7 +51,7 @@ public:
             add({key, path, Use::listener});
         }
         if (backend.log)
-            add({key + "/log", backend.log->file, Use::log, Access::read_write, "", false,
+            add({key + "/log", backend.log->file, Use::log, Access::read_write, "",
                  backend.log->append.value_or(true)});
     }
 
@@ -85,7 +76,6 @@ std::vector<NamedFile> files_of(const DomainConfig& config, const std::string& r
     for (const auto& info : config.sysinfos)
         if (info.type == "fwcfg")
             for (const auto& entry : info.entries) files.add({fmt::format("fwcfg:{}", blob++), entry.file, Use::copy});
-    for (const auto& disk : devices.disks) files.add_disk(disk);
     for (const auto& serial : devices.serials) files.add_chardev(serial, serial.type, serial.backend);
     for (const auto& parallel : devices.parallels) files.add_chardev(parallel, parallel.type, parallel.backend);
     for (const auto& channel : devices.channels) files.add_chardev(channel, channel.type, channel.backend);

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Which files a definition names, and how the guest uses each. Opening them, and the chains below images, are
-// resources.cpp's work.
+// Which files a definition names beside its disks, and how the guest uses each. Opening them is resources.cpp's work.
 #pragma once
 
 #include <string>
@@ -12,7 +11,6 @@ namespace virtbus::qemu {
 
 struct NamedFile {
     enum class Use {
-        image,   ///< with its backing chain
         copy,    ///< QEMU opens it by itself: a sealed copy in memory stands in
         plain,   ///< a device node, firmware
         store,   ///< the variable store: made from its template when missing
@@ -25,7 +23,6 @@ struct NamedFile {
     Use use = Use::plain;
     Access access = Access::read;
     std::string format;
-    bool optional = false;  ///< may be missing: the drive is empty then
     bool append = false;
 };
 

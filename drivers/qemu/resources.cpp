@@ -15,10 +15,10 @@
 #include <filesystem>
 #include <set>
 
-#include "common/image_header.hpp"
 #include "qemu/command_line.hpp"
 #include "qemu/files_of.hpp"
 #include "qemu/nvram.hpp"
+#include "qemu/opening.hpp"
 #include "qemu/pci_devices.hpp"
 #include "virtbus/error.hpp"
 
@@ -26,168 +26,10 @@ namespace virtbus::qemu {
 
 namespace {
 
-using common::ImageFormat;
-using common::ImageHeader;
-
-constexpr unsigned deepest_chain = 200;
-constexpr Duration patience{30000};
 constexpr std::uint64_t largest_template = 64 << 20;
 
 [[noreturn]] void refuse(const std::string& why) {
     throw Error{Code::unsupported_configuration, why};
-}
-
-/// What opening needs; lives as long as open_resources.
-struct Opening {
-    const DomainConfig& config;
-    Resources& resources;
-    Workers& workers;
-    const OpenOptions& options;
-    OpenedResources opened;
-
-    template <class F>
-    auto work(std::string what, F function) {
-        return workers.run(std::move(what), std::move(function), in(patience), resources.stop());
-    }
-};
-
-Fd duplicate(const Fd& fd) {
-    Fd copy{::fcntl(fd.get(), F_DUPFD_CLOEXEC, 3)};
-    if (!copy) throw Error{Code::limits_exceeded, fmt::format("no descriptor is left: {}", std::strerror(errno))};
-    return copy;
-}
-
-// ---- images
-
-struct Seen {
-    ImageHeader header;
-    std::pair<dev_t, ino_t> identity;
-    bool block_device = false;
-};
-
-Seen examine(const Fd& fd, const std::string& path, ImageFormat format) {
-    Seen seen;
-    seen.header = common::read_image_header(fd.get(), path, format);
-    struct stat status{};
-    if (::fstat(fd.get(), &status) == 0) seen.identity = {status.st_dev, status.st_ino};
-    seen.block_device = S_ISBLK(status.st_mode);
-    return seen;
-}
-
-/// What one level says of the next: its path and format.
-struct NextLevel {
-    std::string path, format;
-};
-
-ImageFormat format_of(const std::string& word, const std::string& path) {
-    const auto format = common::find_image_format(word == "iso" ? "raw" : word);
-    if (!format) refuse(fmt::format("image '{}' is said to be of the format '{}', which is not known", path, word));
-    return *format;
-}
-
-void check_image(const ImageHeader& header, const std::string& path) {
-    if (header.encrypted)
-        throw Error{Code::unsupported,
-                    fmt::format("image '{}' is encrypted; encrypted images are not served yet", path)};
-    if (!header.data_file.empty())
-        throw Error{Code::unsupported,
-                    fmt::format("image '{}' keeps its data in '{}'; external data files are not served yet", path,
-                                header.data_file)};
-    if (!header.extents.empty())
-        throw Error{Code::unsupported,
-                    fmt::format("image '{}' is made of several files; only images of one file are served", path)};
-}
-
-/// The format of a backing file that its overlay does not tell: only raw may be guessed.
-Task<std::string> guess_format(Opening& opening, const OpenedFile& file, std::string overlay) {
-    const auto probed = co_await opening.work(
-        fmt::format("examining image '{}'", file.path),
-        [fd = duplicate(file.fd), path = file.path] { return common::probe_image_format(fd.get(), path); });
-    if (probed != ImageFormat::raw)
-        refuse(fmt::format(
-            "image '{0}' does not tell the format of its backing file '{1}', which looks like {2}; if that is so, say "
-            "'qemu-img rebase -u -F {2} -b {1} {0}'",
-            overlay, file.path, common::word(probed)));
-    co_return "raw";
-}
-
-/// The levels that the definition itself writes; nullopt when it is silent and the images are asked.
-std::optional<std::vector<NextLevel>> written_chain(const Disk& disk) {
-    if (disk.backing_store.empty()) return std::nullopt;
-    std::vector<NextLevel> chain;
-    for (const auto* level = &disk.backing_store.front(); level->type; level = &level->backing_store.front()) {
-        if ((*level->type != StorageType::file && *level->type != StorageType::block) || !level->source)
-            refuse(fmt::format("disk '{}': a <backingStore> must be of type 'file' or 'block' with a <source>",
-                               disk.target.dev));
-        chain.push_back({*level->type == StorageType::block ? level->source->dev : level->source->file,
-                         level->format ? level->format->type : "raw"});
-        // Cut short without <backingStore/>: the images are asked from here on.
-        if (level->backing_store.empty()) return std::nullopt;
-    }
-    return chain;
-}
-
-Task<Seen> examine_level(Opening& opening, OpenedFile& file) {
-    const ImageFormat format = format_of(file.format, file.path);
-    Seen seen = co_await opening.work(
-        fmt::format("reading the header of image '{}'", file.path),
-        [fd = duplicate(file.fd), path = file.path, format] { return examine(fd, path, format); });
-    check_image(seen.header, file.path);
-    file.size = seen.header.virtual_size;
-    file.block_device = seen.block_device;
-    co_return seen;
-}
-
-Task<> open_chain(Opening& opening, const Disk& disk, std::string key, OpenedFile top) {
-    std::set<std::pair<dev_t, ino_t>> identities;
-    const auto written = written_chain(disk);
-    OpenedFile file = std::move(top);
-    for (unsigned level = 0;; ++level) {
-        if (level > deepest_chain)
-            refuse(
-                fmt::format("disk '{}': its chain of backing files is deeper than {}", disk.target.dev, deepest_chain));
-        const Seen seen = co_await examine_level(opening, file);
-        if (!identities.insert(seen.identity).second)
-            refuse(fmt::format("disk '{}': its chain of backing files comes back to '{}'", disk.target.dev, file.path));
-        NextLevel next;
-        if (written && level < written->size()) {
-            next = (*written)[level];
-        } else if (!written && !seen.header.backing_file.empty()) {
-            const auto reference = common::resolve_backing(file.path, seen.header.backing_file);
-            next = {reference.path, seen.header.backing_format.empty() ? reference.format : seen.header.backing_format};
-        }
-        file.backing_file = next.path;
-        const std::string overlay = file.path;
-        opening.opened.files[level == 0 ? key : fmt::format("{}/{}", key, level)] = std::move(file);
-        if (next.path.empty()) co_return;
-        file = OpenedFile{};
-        file.path = next.path;
-        file.read_only = true;
-        file.fd = co_await opening.resources.open_file(next.path, Access::read);
-        file.format = next.format.empty() ? co_await guess_format(opening, file, overlay) : next.format;
-    }
-}
-
-Task<> open_image(Opening& opening, NamedFile named) {
-    const Disk* disk = nullptr;
-    for (const auto& each : opening.config.devices.disks)
-        if ("disk:" + each.target.dev == named.key) disk = &each;
-    OpenedFile file;
-    file.path = named.path;
-    file.format = named.format;
-    file.read_only = named.access == Access::read;
-    std::exception_ptr missing;
-    try {
-        file.fd = co_await opening.resources.open_file(named.path, named.access);
-        if (named.access == Access::read_write)
-            file.reader = co_await opening.resources.open_file(named.path, Access::read);
-    } catch (const Error& error) {
-        const bool gone = error.code() != Code::cancelled && error.code() != Code::timeout;
-        if (!named.optional || !gone) missing = std::current_exception();
-        file.fd = Fd{};
-    }
-    if (missing) std::rethrow_exception(missing);
-    if (file.fd && disk) co_await open_chain(opening, *disk, named.key, std::move(file));
 }
 
 // ---- copies, stores
@@ -299,7 +141,6 @@ Fd listen_at(const std::string& path) {
 
 Task<> open_named(Opening& opening, NamedFile named) {
     using Use = NamedFile::Use;
-    if (named.use == Use::image) co_return co_await open_image(opening, std::move(named));
     if (named.use == Use::store) co_return co_await open_store(opening, std::move(named));
     OpenedFile file;
     file.path = named.path;
@@ -371,10 +212,49 @@ Task<> open_links(Opening& opening) {
 
 }  // namespace
 
+Fd duplicate(const Fd& fd) {
+    Fd copy{::fcntl(fd.get(), F_DUPFD_CLOEXEC, 3)};
+    if (!copy) throw Error{Code::limits_exceeded, fmt::format("no descriptor is left: {}", std::strerror(errno))};
+    return copy;
+}
+
+Fd sealed_memory(std::string_view content) {
+    Fd memory{::memfd_create("virtbus", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+    if (!memory || ::write(memory.get(), content.data(), content.size()) != static_cast<ssize_t>(content.size()) ||
+        ::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0)
+        throw Error{Code::hypervisor_failed, fmt::format("no sealed memory can be had: {}", std::strerror(errno))};
+    return memory;
+}
+
+Fd connect_to(const std::string& path) {
+    const auto fail = [&](const char* doing) {
+        throw Error{Code::hypervisor_failed, fmt::format("socket '{}': {}: {}", path, doing, std::strerror(errno))};
+    };
+    const Fd end{::open(path.c_str(), O_PATH | O_CLOEXEC)};
+    if (!end) fail("opening");
+    // Through the descriptor, for the address holds 107 bytes only.
+    struct sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    const std::string name = fmt::format("/proc/self/fd/{}", end.get());
+    std::memcpy(address.sun_path, name.data(), name.size());
+    Fd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    if (!fd) fail("making one");
+    if (::connect(fd.get(), reinterpret_cast<const struct sockaddr*>(&address), sizeof address) != 0)
+        fail("connecting");
+    return fd;
+}
+
+Task<> open_secret(Opening& opening, std::string key, SecretRef reference) {
+    const std::string value = co_await opening.resources.secret(std::move(reference));
+    opening.opened.files[key].fd = sealed_memory(value);
+}
+
 Task<OpenedResources> open_resources(const DomainConfig& config, Resources& resources, Workers& workers,
                                      OpenOptions options) {
     Opening opening{config, resources, workers, options, {}};
     for (auto& file : files_of(config, options.runtime_folder)) co_await open_named(opening, std::move(file));
+    co_await open_disks(opening);
+    co_await open_hostdevs(opening);
     choose_ports(opening);
     co_await open_links(opening);
     co_return std::move(opening.opened);

@@ -8,7 +8,7 @@ namespace virtbus::xml {
 namespace {
 
 constexpr const char* image_formats =
-    "raw|dir|bochs|cloop|dmg|iso|vpc|vdi|fat|vhd|ploop|luks|cow|qcow|qcow2|qed|vmdk|aio";
+    "raw|dir|bochs|cloop|dmg|iso|vpc|vdi|fat|vhd|ploop|luks|cow|qcow|qcow2|qed|vmdk|aio|vhdx|parallels";
 
 // ---- sources
 

@@ -75,6 +75,13 @@ std::string Argv::proc_path(OpenedFile& file) {
     return by_path() ? file.path : fmt::format("/proc/self/fd/{}", give(std::move(file.fd)));
 }
 
+std::string Argv::secret(const std::string& id, const std::string& key) {
+    OpenedFile* file = find(key);
+    if (!file) throw Error{Code::internal, fmt::format("the secret of '{}' was not fetched", key)};
+    object(Json{}.set("qom-type", "secret").set("id", id).set("file", proc_path(*file)));
+    return id;
+}
+
 OpenedFile* Argv::find(const std::string& key) {
     const auto found = opened.files.find(key);
     return found == opened.files.end() ? nullptr : &found->second;
@@ -128,6 +135,17 @@ void Argv::place(Json& device, const DeviceInfo& info) {
     if (info.rom->bar) device.set("rombar", *info.rom->bar ? 1 : 0);
     if (!info.rom->enabled.value_or(true)) device.set("romfile", "");
     if (auto* file = find("rom:" + info.alias)) device.set("romfile", proc_path(*file));
+}
+
+void Argv::place_scsi(Json& device, const DriveAddress& at) const {
+    device.set("bus", bus_of(ControllerType::scsi, at.controller));
+    const bool narrow = std::ranges::any_of(config.devices.controllers, [&](const Controller& each) {
+        return each.type == ControllerType::scsi && each.index.value_or(0) == at.controller && each.model == "lsilogic";
+    });
+    if (narrow)
+        device.set("scsi-id", at.unit);
+    else
+        device.set("channel", at.bus).set("scsi-id", at.target).set("lun", at.unit);
 }
 
 std::optional<unsigned> Argv::boot_index(const DeviceInfo& info, std::string_view kind) {

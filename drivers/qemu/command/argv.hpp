@@ -44,6 +44,8 @@ public:
     std::string fdset(OpenedFile& file);
     /// For files that QEMU opens with fopen(): the descriptor's name under /proc.
     std::string proc_path(OpenedFile& file);
+    /// Writes the object that holds the secret that was opened under the key; returns its id.
+    std::string secret(const std::string& id, const std::string& key);
     /// Null when nothing was opened under the key.
     OpenedFile* find(const std::string& key);
 
@@ -51,6 +53,8 @@ public:
     std::string virtio_driver(std::string_view base, std::string_view model, const DeviceInfo& info) const;
     /// id, bus and place of the device, ROM and ACPI index.
     void place(Json& device, const DeviceInfo& info);
+    /// Bus and place of a device on a SCSI controller.
+    void place_scsi(Json& device, const DriveAddress& at) const;
     /// The name of a controller's bus.
     std::string bus_of(ControllerType type, unsigned index) const;
 

@@ -48,8 +48,7 @@ Json pci_controller(const Argv& line, const Controller& controller) {
                controller.model_name == "spapr-pci-host-bridge" ? "spapr-pci-host-bridge" : controller.model_name);
     if (controller.model == "pci-bridge") device.set("chassis_nr", target.chassis_nr);
     if (controller.model == "pcie-root-port" || controller.model == "pcie-switch-downstream-port")
-        device.set("port", target.port).set("chassis", target.chassis).set_on_off("hotplug", std::nullopt);
-    if (target.hotplug && controller.model == "pcie-root-port") device.set("hotplug", *target.hotplug);
+        device.set("port", target.port).set("chassis", target.chassis).set("hotplug", target.hotplug);
     if (controller.model.ends_with("expander-bus")) device.set("bus_nr", target.bus_nr).set("numa_node", target.node);
     if (line.chipset.kind == Chipset::Kind::pseries) device.set("index", target.index);
     return device;
@@ -91,7 +90,6 @@ bool is_built_in(const Argv& line, const Controller& controller) {
         case ControllerType::usb:
             return controller.model == "none";
         case ControllerType::isa:
-        case ControllerType::xenbus:
             return true;
         default:
             return false;

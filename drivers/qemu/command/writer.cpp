@@ -64,6 +64,12 @@ Json& Json::set(std::string_view name, const std::vector<unsigned>& values) {
     return put(name, fmt::format("[{}]", fmt::join(values, ",")));
 }
 
+Json& Json::set_array(std::string_view name, const std::vector<std::string>& values) {
+    std::vector<std::string> words;
+    for (const auto& value : values) words.push_back(json_string(value));
+    return put(name, fmt::format("[{}]", fmt::join(words, ",")));
+}
+
 Json& Json::remove(std::string_view name) {
     std::erase_if(members_, [&](auto& member) { return member.first == name; });
     return *this;

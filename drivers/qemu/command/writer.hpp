@@ -39,6 +39,7 @@ public:
     Json& set(std::string_view name, const Json& value) { return put(name, value.text()); }
     Json& set(std::string_view name, const std::vector<Json>& values);
     Json& set(std::string_view name, const std::vector<unsigned>& values);
+    Json& set_array(std::string_view name, const std::vector<std::string>& values);
     /// Nothing is written for what is not there.
     template <class T>
     Json& set(std::string_view name, const std::optional<T>& value) {
