@@ -6,6 +6,7 @@
 
 #include "service/machine.hpp"
 #include "service/parallel.hpp"
+#include "service/stat_groups.hpp"
 
 namespace virtbus {
 
@@ -139,14 +140,6 @@ Task<Fd> Machine::open_display(std::string type) {
 
 namespace {
 
-void keep_groups(Stats& stats, const std::vector<std::string>& groups) {
-    if (groups.empty()) return;
-    std::erase_if(stats, [&](const auto& entry) {
-        const auto group = entry.first.substr(0, entry.first.find('.'));
-        return std::find(groups.begin(), groups.end(), group) == groups.end();
-    });
-}
-
 /// Runs to its end whoever waits: a late answer is the next caller's stale one.
 Task<> sample(RunPtr run, Clock& clock, std::stop_token stop) {
     try {
@@ -191,6 +184,7 @@ Task<bool> Machine::fresh_sample(RunPtr run) {
 }
 
 Task<TimedStats> Machine::stats(std::vector<std::string> groups) {
+    require_stat_groups(groups);
     const auto run = run_;
     TimedStats answer;
     if (run && run->guest && !run->over()) {
@@ -202,7 +196,7 @@ Task<TimedStats> Machine::stats(std::vector<std::string> groups) {
     answer.values.insert_or_assign("state.state", std::string{word(view_.state)});
     answer.values.insert_or_assign("state.reason", view_.state_reason);
     answer.values.merge(own_stats());
-    keep_groups(answer.values, groups);
+    keep_stat_groups(answer.values, groups);
     co_return answer;
 }
 

@@ -8,6 +8,7 @@
 
 #include "service/names.hpp"
 #include "service/parallel.hpp"
+#include "service/stat_groups.hpp"
 #include "service/xml/domain_xml.hpp"
 
 namespace virtbus {
@@ -281,6 +282,7 @@ Task<> add_stats(MachinePtr machine, std::vector<std::string> groups, std::share
 
 Task<std::map<std::string, TimedStats>> Machines::stats(std::vector<std::string> groups,
                                                         std::vector<std::string> states) {
+    require_stat_groups(groups);
     auto all = std::make_shared<AllStats>();
     std::vector<std::function<Task<>()>> questions;
     for (const auto& entry : by_uuid_) {

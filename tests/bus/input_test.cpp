@@ -101,6 +101,7 @@ TEST_F(BadInput, Options) {
               invalid);
     EXPECT_EQ(client.call(path, domain, "SetAutostart", "ba{sv}", 1, 1, "why", "b", 1).error, invalid);
     EXPECT_EQ(client.call(root, manager, "GetStats", "a{sv}", 1, "states", "as", 1, "happy").error, invalid);
+    EXPECT_EQ(client.call(root, manager, "GetStats", "a{sv}", 1, "groups", "as", 1, "happiness").error, invalid);
     EXPECT_EQ(client.call(root, manager, "ListDomains", "a{sv}", 1, "limit", "t", std::uint64_t{1}).error, invalid);
     EXPECT_EQ(state(path), "shutoff");
 }
