@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "process.hpp"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
@@ -14,6 +15,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <memory>
 
 #include "virtbus/error.hpp"
 
@@ -68,10 +70,30 @@ std::optional<Account> find_account(const std::string& user) {
     return Account{entry->pw_uid, entry->pw_gid, {groups.begin(), groups.begin() + count}};
 }
 
+namespace {
+
+/// What an earlier user of guests left. Only files without a second name, which may be somewhere else.
+void hand_over_files(const Fd& folder, const Account& account) {
+    const int copy = ::openat(folder.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const std::unique_ptr<DIR, decltype([](DIR* dir) { ::closedir(dir); })> dir{copy < 0 ? nullptr : ::fdopendir(copy)};
+    while (const auto* entry = dir ? ::readdir(dir.get()) : nullptr) {
+        const Fd file{::openat(folder.get(), entry->d_name, O_PATH | O_NOFOLLOW | O_CLOEXEC)};
+        struct stat facts{};
+        const bool plain = file && ::fstat(file.get(), &facts) == 0 && S_ISREG(facts.st_mode) && facts.st_nlink == 1;
+        if (plain && ::fchownat(file.get(), "", account.uid, account.gid, AT_EMPTY_PATH) < 0) return;
+    }
+}
+
+}  // namespace
+
 void hand_over(const std::vector<std::string>& folders, const Account& account) {
     for (const auto& path : folders) {
         const Fd folder{::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
-        if (!folder || ::fchown(folder.get(), account.uid, account.gid) < 0)
+        struct stat facts{};
+        const bool there = folder && ::fstat(folder.get(), &facts) == 0;
+        if (there && facts.st_uid == account.uid && facts.st_gid == account.gid) continue;
+        if (there) hand_over_files(folder, account);
+        if (!there || ::fchown(folder.get(), account.uid, account.gid) < 0)
             throw Error{Code::internal,
                         fmt::format("Giving the folder {} to the guest's user: {}", path, std::strerror(errno))};
     }

@@ -22,7 +22,7 @@ void signal_process(const Fd& pidfd, int signal);
 /// The account of that name with its groups. nullopt when there is none.
 std::optional<Account> find_account(const std::string& user);
 
-/// Makes the account the owner of the folders a guest may write.
+/// Makes the account the owner of the folders a guest may write, and of the files in them.
 void hand_over(const std::vector<std::string>& folders, const Account& account);
 
 }  // namespace virtbus::systemd

@@ -53,7 +53,9 @@ std::vector<std::uint8_t> machine_id(const std::string& uuid) {
 }  // namespace
 
 std::string unit_name(const UnitRequest& request) {
-    return fmt::format("virtbus-{}-{}-{}.service", request.driver, request.id, escape(request.name));
+    // A hyphen in a name is escaped, so that no machine's name can look like a helper's.
+    return fmt::format("virtbus-{}-{}-{}{}.service", request.driver, request.id, escape(request.name),
+                       request.helper.empty() ? "" : "-" + escape(request.helper));
 }
 
 std::string machine_name(const UnitRequest& request) {
@@ -105,7 +107,7 @@ Task<Unit> TransientUnits::start(UnitRequest request, Deadline deadline, std::st
         std::rethrow_exception(failure);
     }
     const auto pid = launch.started().pid;
-    if (options_.system && request.machine) register_machine(request, pid);
+    if (options_.system && request.helper.empty()) register_machine(request, pid);
     co_return Unit{pid, std::move(launch.started().pidfd), unit};
 }
 

@@ -15,7 +15,8 @@ namespace virtbus::systemd {
 class Launch;
 class ManagerBus;
 
-/// "virtbus-qemu-3-web\x20one.service", cut to what a unit's name may hold.
+/// "virtbus-qemu-3-web\x20one.service", its helper's "virtbus-qemu-3-web\x20one-swtpm.service"; cut to what a unit's
+/// name may hold.
 std::string unit_name(const UnitRequest& request);
 /// What machined calls it: letters, digits and single hyphens, at most 64.
 std::string machine_name(const UnitRequest& request);

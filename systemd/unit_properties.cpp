@@ -88,6 +88,18 @@ void add_sandbox(UnitProperties& all, const UnitRequest& request) {
     if (!devices.empty()) add(all, "DeviceAllow", devices);
 }
 
+/// A helper is stopped with its machine, after it. It writes no code and needs little of the system.
+void add_helper(UnitProperties& all, UnitRequest request, bool system) {
+    using Calls = sdbus::Struct<bool, Strings>;
+    request.helper.clear();
+    const Strings machine{unit_name(request)};
+    add(all, "PartOf", machine);
+    add(all, "Before", machine);
+    add(all, "MemoryDenyWriteExecute", true);
+    add(all, "SystemCallFilter", Calls{true, {"@system-service"}});
+    if (system && !request.network) add(all, "PrivateNetwork", true);
+}
+
 }  // namespace
 
 UnitProperties unit_properties(const UnitRequest& request, const TransientUnits::Options& options, int standard_input) {
@@ -95,13 +107,14 @@ UnitProperties unit_properties(const UnitRequest& request, const TransientUnits:
     add_process(all, request, options, standard_input);
     add_filters(all, request);
     add_limits(all, request.limits);
+    if (!request.helper.empty()) add_helper(all, request, options.system);
     if (!options.system) {
         if (!request.slice.empty()) add(all, "Slice", slice_name(request.slice));
         return all;
     }
     add(all, "Slice", request.slice.empty() ? std::string{"machine.slice"} : slice_name(request.slice));
     // Stopped after that service has shut the guests down in its own way.
-    add(all, "Before", Strings{"virtbus-guests.service"});
+    if (request.helper.empty()) add(all, "Before", Strings{"virtbus-guests.service"});
     add_sandbox(all, request);
     if (options.account) {
         add(all, "User", std::to_string(options.account->uid));

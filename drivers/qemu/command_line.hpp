@@ -44,8 +44,8 @@ struct OpenedFile {
 ///   (to its server), ":encryption", ":auth", ":cookies" (secrets); "usb:<alias>", "scsi:<alias>",
 ///   "vhost-scsi:<alias>", "vfio:<alias>" (the group's node, not open), "hostdev:<alias>:auth" of host devices;
 ///   "kernel", "initrd", "dtb", "acpi:<n>", "fwcfg:<n>", "loader", "nvram", "chardev:<alias>" (file back end, or the
-///   listening socket of a unix one), "chardev:<alias>/log", "vhost:<n>" (of interface n), "rom:<alias>"; links by the
-///   interface's index.
+///   listening socket of a unix one), "chardev:<alias>/log", "vhost:<n>" (of interface n), "rom:<alias>", "tpm:<alias>" (the
+///   control socket of an emulator, or the host's device) and "tpm:<alias>/cancel"; links by the interface's index.
 struct OpenedResources {
     bool by_path = false;   ///< the stand-alone form: paths and interface names stand where descriptors would
     bool runnable = false;  ///< with by_path: back ends that need the outside become null or user ones
@@ -76,6 +76,9 @@ struct OpenOptions {
 /// `config` must outlive the task.
 Task<OpenedResources> open_resources(const DomainConfig& config, Resources& resources, Workers& workers,
                                      OpenOptions options);
+
+/// The host's device behind a passed-through TPM.
+std::string host_tpm_path(const Tpm& tpm);
 
 /// Writes what opening has shown into the live definition: names of taps, paths of sockets.
 void fill_opened(DomainConfig& config, const OpenedResources& opened);

@@ -13,7 +13,8 @@
 
 namespace virtbus::qemu {
 
-QemuDriver::QemuDriver(Ports& ports, GuestTimes times) : ports_{ports}, times_{times}, cache_{ports} {}
+QemuDriver::QemuDriver(Ports& ports, GuestTimes times, TpmProgram swtpm)
+    : ports_{ports}, times_{times}, swtpm_{std::move(swtpm)}, cache_{ports} {}
 
 Task<QemuDriver::Known> QemuDriver::capabilities_for(std::string emulator, std::string arch) {
     co_return co_await cache_.get(cache_.choose(emulator, arch));
@@ -40,12 +41,18 @@ const Surroundings& QemuDriver::surroundings() {
     return surroundings_;
 }
 
+std::vector<std::string> QemuDriver::problems_of(const DomainConfig& config, const Capabilities& known) const {
+    auto problems = qemu::unsupported(config, known);
+    if (auto problem = tpm_problem(config, swtpm_); !problem.empty()) problems.push_back(std::move(problem));
+    return problems;
+}
+
 Task<std::vector<std::string>> QemuDriver::unsupported(DomainConfig config) {
     Known known;
     std::vector<std::string> problems;
     try {
         known = co_await capabilities_for(config.devices.emulator, config.os.arch);
-        problems = qemu::unsupported(config, *known);
+        problems = problems_of(config, *known);
     } catch (const Error& error) {
         problems.emplace_back(error.what());
     }
@@ -60,10 +67,10 @@ Task<std::vector<std::string>> QemuDriver::command(DomainConfig config, bool run
 
 Task<std::unique_ptr<Guest>> QemuDriver::start(StartRequest request) {
     auto known = co_await capabilities_for(request.config.devices.emulator, request.config.os.arch);
-    if (const auto problems = qemu::unsupported(request.config, *known); !problems.empty())
+    if (const auto problems = problems_of(request.config, *known); !problems.empty())
         throw Error{Code::unsupported_configuration, fmt::format("domain '{}' cannot be started here: {}",
                                                                  request.config.name, fmt::join(problems, "; "))};
-    auto core = co_await start_guest(ports_, scope_, times_, std::move(known), std::move(request));
+    auto core = co_await start_guest(ports_, scope_, times_, std::move(known), swtpm_, std::move(request));
     co_return make_guest(std::move(core));
 }
 

@@ -14,7 +14,7 @@ namespace virtbus::qemu {
 /// Must outlive its guests.
 class QemuDriver final : public HypervisorDriver {
 public:
-    explicit QemuDriver(Ports& ports, GuestTimes times = {});
+    explicit QemuDriver(Ports& ports, GuestTimes times = {}, TpmProgram swtpm = {});
 
     std::string name() const override { return "qemu"; }
     std::vector<std::string> types() const override { return {"qemu", "kvm"}; }
@@ -33,11 +33,14 @@ private:
     using Known = std::shared_ptr<const Capabilities>;
     Task<Known> capabilities_for(std::string emulator, std::string arch);
     Task<std::vector<Known>> all_capabilities();
+    /// What this host cannot do of it, the programs it needs included.
+    std::vector<std::string> problems_of(const DomainConfig& config, const Capabilities& known) const;
     /// The firmware descriptors, read again when their folders change.
     const Surroundings& surroundings();
 
     Ports& ports_;
     GuestTimes times_;
+    TpmProgram swtpm_;
     CapabilityCache cache_;
     Surroundings surroundings_;
     std::string firmware_signature_;

@@ -70,6 +70,7 @@ void GuestCore::detach() {
     pidfd_watch_.reset();
     kill_timer_.reset();
     consoles.close_all();
+    if (tpm) tpm->detach();
     if (monitor) monitor->close(Error{Code::hypervisor_failed, fmt::format("{} is no longer looked after", who())});
 }
 
@@ -280,6 +281,34 @@ void GuestCore::take_unit(Unit started) {
     });
 }
 
+void GuestCore::take_tpm(std::shared_ptr<TpmEmulator> emulator) {
+    tpm = std::move(emulator);
+    record.tpm = tpm->record();
+    tpm->when_dead([weak = weak_from_this()] {
+        if (const auto self = weak.lock()) self->scope.spawn(tpm_died(self));
+    });
+}
+
+// It leaves when QEMU does, and its end may be seen first: only of a guest that goes on it is news.
+Task<> GuestCore::tpm_died(std::shared_ptr<GuestCore> core) {
+    if (co_await core->wait_gone(in(Duration{1000}))) co_return;
+    if (core->detached_) co_return;
+    std::string words;
+    try {
+        words = co_await core->ports.workers.run(
+            "reading the log", [record = core->record.tpm] { return TpmEmulator::last_words(record); },
+            in(Duration{2000}));
+    } catch (const Error&) {
+        words.clear();
+    }
+    const auto reason = fmt::format("the TPM emulator has ended{}{}", words.empty() ? "" : ": ", words);
+    core->ports.log.warning(fmt::format("{} goes on without its TPM: {}", core->who(), reason),
+                            {{"DOMAIN", core->config.name}, {"DOMAIN_UUID", core->config.uuid}});
+    core->emit(
+        [alias = core->record.tpm.alias, reason](GuestEvents& owner) { owner.io_error(alias, "report", reason); });
+    co_await core->tpm->end();
+}
+
 void GuestCore::kill(bool graceful) {
     if (gone_) return;
     life.expect_kill();
@@ -345,6 +374,8 @@ Task<> GuestCore::finish(std::shared_ptr<GuestCore> core) {
     } catch (const Error&) {
         end.last_words.clear();
     }
+    // Whoever hears of the end may remove the state of its TPM.
+    if (core->tpm) co_await core->tpm->end();
     core->emit([core = core.get(), end](GuestEvents& owner) {
         core->events_ = nullptr;
         owner.ended(end);

@@ -12,6 +12,7 @@
 #include "qemu/guest_record.hpp"
 #include "qemu/lifecycle.hpp"
 #include "qemu/monitor.hpp"
+#include "qemu/tpm.hpp"
 #include "virtbus/driver.hpp"
 
 namespace virtbus::qemu {
@@ -43,6 +44,7 @@ public:
     Unit unit;
     std::unique_ptr<Monitor> monitor;
     Consoles consoles;
+    std::shared_ptr<TpmEmulator> tpm;  ///< null: it needs none
 
     std::string who() const;  ///< "domain 'web'"
     /// Timeout while there is no connection.
@@ -52,6 +54,8 @@ public:
     /// Connects to the listening socket and negotiates; the answers come later.
     void connect();
     void take_unit(Unit started);
+    /// Its end is told to the owner unless it comes with QEMU's.
+    void take_tpm(std::shared_ptr<TpmEmulator> emulator);
     /// From the next turn of the loop on the owner is told what happens, what happened before included.
     void publish();
     /// Forgets the guest and leaves its process alone.
@@ -96,6 +100,7 @@ private:
     static Task<> ask_status(std::shared_ptr<GuestCore> core);
     static Task<> reconnect(std::shared_ptr<GuestCore> core, std::string why);
     static Task<> finish(std::shared_ptr<GuestCore> core);
+    static Task<> tpm_died(std::shared_ptr<GuestCore> core);
     static Task<> name_io_error(std::shared_ptr<GuestCore> core, std::string node, std::string action,
                                 std::string reason);
 

@@ -20,6 +20,10 @@ constexpr unsigned record_version = 1;
 }
 
 std::string GuestRecord::text() const {
+    json tpm_part;
+    if (!tpm.alias.empty())
+        tpm_part = {{"alias", tpm.alias}, {"pid", tpm.pid}, {"start-time", tpm.start_time},
+                    {"unit", tpm.unit},   {"log", tpm.log}, {"log-start", tpm.log_start}};
     return json{{"version", record_version},
                 {"pid", pid},
                 {"start-time", start_time},
@@ -30,7 +34,8 @@ std::string GuestRecord::text() const {
                 {"log-start", log_start},
                 {"state", word(state)},
                 {"reason", reason},
-                {"rebooting", rebooting}}
+                {"rebooting", rebooting},
+                {"tpm", tpm_part}}
         .dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -56,6 +61,13 @@ GuestRecord GuestRecord::from_text(const std::string& content) {
     if (found != state_words.end()) record.state = static_cast<State>(found - state_words.begin());
     record.reason = qemu::text(stored, "reason");
     record.rebooting = flag(stored, "rebooting");
+    const auto& tpm_part = member(stored, "tpm");
+    record.tpm.alias = qemu::text(tpm_part, "alias");
+    record.tpm.pid = static_cast<std::uint32_t>(number(tpm_part, "pid"));
+    record.tpm.start_time = number(tpm_part, "start-time");
+    record.tpm.unit = qemu::text(tpm_part, "unit");
+    record.tpm.log = qemu::text(tpm_part, "log");
+    record.tpm.log_start = number(tpm_part, "log-start");
     return record;
 }
 

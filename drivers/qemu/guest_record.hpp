@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "qemu/tpm_record.hpp"
 #include "virtbus/state.hpp"
 
 namespace virtbus::qemu {
@@ -20,6 +21,7 @@ struct GuestRecord {
     State state = State::starting;
     std::string reason;
     bool rebooting = false;  ///< the next power-off is half of a reboot
+    TpmRecord tpm;           ///< of its emulator, if it has one
 
     std::string text() const;
     /// Internal for text of another format or version.

@@ -159,6 +159,47 @@ Task<> open_named(Opening& opening, NamedFile named) {
     opening.opened.files[named.key] = std::move(file);
 }
 
+// ---- TPMs that are there already
+
+/// Where a command that the TPM works on is cancelled, for drivers that can do it; what is written elsewhere is lost.
+Fd open_cancel(const std::string& device) {
+    const auto name = std::filesystem::path{device}.filename().string();
+    for (const char* folder : {"/sys/class/tpm/", "/sys/class/misc/"})
+        if (Fd fd{::open(fmt::format("{}{}/device/cancel", folder, name).c_str(), O_WRONLY | O_CLOEXEC)}) return fd;
+    return Fd{::open("/dev/null", O_WRONLY | O_CLOEXEC)};
+}
+
+Fd connect_tpm(const std::string& path) {
+    struct sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path.size() >= sizeof address.sun_path)
+        refuse(fmt::format("TPM socket '{}': its name is longer than {} bytes", path, sizeof address.sun_path - 1));
+    std::memcpy(address.sun_path, path.data(), path.size());
+    Fd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+    if (!fd || ::connect(fd.get(), reinterpret_cast<const struct sockaddr*>(&address), sizeof address) != 0)
+        throw Error{Code::unsupported_configuration,
+                    fmt::format("TPM socket '{}': connecting: {}", path, std::strerror(errno))};
+    ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) & ~O_NONBLOCK);
+    return fd;
+}
+
+Task<> open_tpms(Opening& opening) {
+    for (const auto& tpm : opening.config.devices.tpms) {
+        if (tpm.model == "spapr-tpm-proxy") continue;
+        const std::string key = "tpm:" + tpm.info.alias;
+        if (tpm.backend.type == "passthrough") {
+            const auto path = host_tpm_path(tpm);
+            opening.opened.files[key].fd = co_await opening.resources.open_file(path, Access::read_write);
+            opening.opened.files[key + "/cancel"].fd = co_await opening.work(
+                fmt::format("opening what cancels '{}'", path), [path] { return open_cancel(path); });
+        }
+        if (tpm.backend.type == "external" && tpm.backend.source)
+            opening.opened.files[key].fd =
+                co_await opening.work(fmt::format("connecting to '{}'", tpm.backend.source->path),
+                                      [path = tpm.backend.source->path] { return connect_tpm(path); });
+    }
+}
+
 // ---- displays, links
 
 /// The first port from 5900 on which nobody listens. Somebody may take it before QEMU does; its start fails then.
@@ -255,6 +296,7 @@ Task<OpenedResources> open_resources(const DomainConfig& config, Resources& reso
     for (auto& file : files_of(config, options.runtime_folder)) co_await open_named(opening, std::move(file));
     co_await open_disks(opening);
     co_await open_hostdevs(opening);
+    co_await open_tpms(opening);
     choose_ports(opening);
     co_await open_links(opening);
     co_return std::move(opening.opened);

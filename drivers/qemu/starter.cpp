@@ -157,9 +157,28 @@ Task<> await_batch(std::shared_ptr<GuestCore> core, Batch batch, bool paused, De
     if (batch.resumed) co_await batch.resumed->get(deadline, stop);
 }
 
+Task<> start_tpm(std::shared_ptr<GuestCore> core, const TpmProgram& program, const StartRequest& request,
+                 OpenedResources& opened) {
+    const Tpm* tpm = emulated_tpm(core->config);
+    if (!tpm) co_return;
+    const auto& config = core->config;
+    const auto log = core->record.log.substr(0, core->record.log.size() - std::string_view{".log"}.size());
+    const auto emulator = std::make_shared<TpmEmulator>(core->ports, program);
+    opened.files["tpm:" + tpm->info.alias].fd = co_await emulator->start({.domain = config.name,
+                                                                         .uuid = config.uuid,
+                                                                         .id = request.id,
+                                                                         .slice = slice_of(config),
+                                                                         .log = log + "-swtpm.log",
+                                                                         .tpm = *tpm,
+                                                                         .resources = request.resources,
+                                                                         .deadline = request.deadline,
+                                                                         .stop = request.stop});
+    core->take_tpm(emulator);
+}
+
 /// From the opened resources to a guest that runs. What has been made is in `core` for the undo.
 Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilities> capabilities,
-              StartRequest& request) {
+              const TpmProgram& program, StartRequest& request) {
     auto& ports = core->ports;
     auto& record = core->record;
     require_none_left(ports, core->who(), core->config.uuid);
@@ -173,6 +192,7 @@ Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilitie
     options.nvram_folder = ports.folders.state + "/nvram";
     options.runtime_folder = guest_sockets(record);
     auto opened = co_await open_resources(core->config, request.resources, ports.workers, std::move(options));
+    co_await start_tpm(core, program, request, opened);
     fill_opened(core->config, opened);
     const auto log = co_await request.resources.open_log(record.log);
     record.log_start = file_size(log.get());
@@ -210,6 +230,7 @@ Task<std::string> undo(std::shared_ptr<GuestCore> core) {
             co_await core->wait_gone(in(undo_time));
             co_await ports.units.exit_status(core->record.unit, core->record.pid, in(undo_time));
         }
+        if (core->tpm) co_await core->tpm->undo();
         co_await remove_guest_folder(ports, core->record.folder);
     } catch (const Error& error) {
         ports.log.warning(fmt::format("undoing the start of {}: {}", core->who(), error.what()));
@@ -233,6 +254,7 @@ Task<GuestEnd> past_end(Ports& ports, const GuestRecord& record) {
             [log = record.log, start = record.log_start] { return GuestCore::last_words(log, start); },
             in(Duration{2000}));
     }
+    co_await end_left_tpm(ports, record.tpm);
     co_await remove_guest_folder(ports, record.folder);
     co_return end;
 }
@@ -263,7 +285,8 @@ Fd listen_at(const std::string& path) {
 }
 
 Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const GuestTimes& times,
-                                             std::shared_ptr<const Capabilities> capabilities, StartRequest request) {
+                                             std::shared_ptr<const Capabilities> capabilities,
+                                             const TpmProgram& program, StartRequest request) {
     GuestRecord record;
     record.folder = guest_folder(ports, request.id, request.config.uuid);
     record.monitor = monitor_path(record.folder);
@@ -278,7 +301,7 @@ Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const G
         core->life.set(State::running, "booted");
     std::exception_ptr failure;
     try {
-        co_await launch(core, std::move(capabilities), request);
+        co_await launch(core, std::move(capabilities), program, request);
     } catch (...) {
         failure = std::current_exception();
     }
@@ -311,6 +334,11 @@ Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const G
     core->life.set(core->record.state, core->record.reason);
     core->life.expect_reboot(core->record.rebooting);
     core->take_unit(std::move(*unit));
+    if (!core->record.tpm.alias.empty()) {
+        const auto emulator = std::make_shared<TpmEmulator>(ports, TpmProgram{});
+        emulator->adopt(core->record.tpm);
+        core->take_tpm(emulator);
+    }
     Lifecycle::Step step;
     bool silent = false;
     try {

@@ -12,7 +12,8 @@ namespace virtbus::qemu {
 
 /// On failure nothing is left behind; a QEMU that ended by itself has its last words in the error.
 Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const GuestTimes& times,
-                                             std::shared_ptr<const Capabilities> capabilities, StartRequest request);
+                                             std::shared_ptr<const Capabilities> capabilities,
+                                             const TpmProgram& program, StartRequest request);
 
 /// nullptr when it is gone: then `end` says how.
 Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const GuestTimes& times, DomainConfig config,

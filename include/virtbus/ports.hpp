@@ -152,19 +152,22 @@ struct UnitLimits {
 
 /// A long-lived process of a guest: its machine, or a helper bound to it.
 struct UnitRequest {
-    std::string driver;  ///< "qemu"; with id and name it makes the unit's name, virtbus-<driver>-<id>-<name>.service
+    /// "qemu"; with id and name it makes the unit's name, virtbus-<driver>-<id>-<name>[-<helper>].service
+    std::string driver;
     std::uint32_t id = 0;
     std::string name;  ///< of the domain; escaped for the unit's name
-    std::string uuid;  ///< registered with machined when `machine`
+    std::string uuid;  ///< registered with machined unless it is a helper
+    /// "swtpm": a process beside that machine, in a unit of its own that is stopped with the machine's and may do less.
+    /// Empty: the machine itself.
+    std::string helper;
     std::string description;
     std::vector<std::string> argv;  ///< argv[0] is an absolute path
     std::map<std::string, std::string> environment;
     std::vector<std::pair<int, int>> fds;  ///< descriptor here, number there (3 and up)
     int output = -1;                       ///< becomes its standard output and error
     bool network = false;                  ///< needs AF_INET/AF_INET6 of its own
-    bool machine = true;                   ///< a machine for machined, not a helper
     std::vector<std::string> devices;      ///< device nodes it may open itself, e.g. /dev/kvm
-    std::vector<std::string> writable;     ///< folders it may write
+    std::vector<std::string> writable;     ///< folders it may write; they and the files in them become its user's
     std::string slice;                     ///< from <resource>; empty: machine.slice
     std::uint64_t memory_locked = 0;       ///< bytes; RLIMIT_MEMLOCK
     UnitLimits limits;

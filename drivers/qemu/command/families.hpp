@@ -40,6 +40,7 @@ void add_hostdevs(Argv& line);
 void add_redirdevs(Argv& line);
 void add_iommus(Argv& line);  ///< before every device they serve
 void add_small_devices(Argv& line);
+void add_tpms(Argv& line);
 
 /// A character device's back end with the id "char" + alias; returns the id.
 std::string add_chardev(Argv& line, ChardevType type, const ChardevBackend& backend, const std::string& alias);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Balloon, randomness, watchdog, TPM, panic, vsock, shared memory, IOMMU, crypto, pstore.
+// Balloon, randomness, watchdog, panic, vsock, shared memory, IOMMU, crypto, pstore.
 #include <fmt/format.h>
 
 #include "qemu/command/families.hpp"
@@ -56,29 +56,6 @@ void add_watchdog(Argv& line, const Watchdog& watchdog) {
         return;
     }
     add_placed(line, Json{}.set("driver", watchdog.model), watchdog.info);
-}
-
-void add_tpm(Argv& line, const Tpm& tpm) {
-    if (line.runnable()) return;
-    const std::string id = "tpm-" + tpm.info.alias;
-    if (tpm.backend.type == "passthrough") {
-        const std::string node = tpm.backend.device_path.empty() ? "/dev/tpm0" : tpm.backend.device_path;
-        line.arg("-tpmdev", KeyValues{"passthrough"}.add("id", id).add("path", node));
-        line.out.devices.push_back(node);
-    } else if (tpm.backend.type == "external" && tpm.backend.source) {
-        line.arg("-chardev", KeyValues{"socket"}.add("id", "chrtpm").add("path", tpm.backend.source->path));
-        line.arg("-tpmdev", KeyValues{"emulator"}.add("id", id).add("chardev", "chrtpm"));
-    } else if (line.by_path()) {
-        line.arg("-chardev", KeyValues{"socket"}.add("id", "chrtpm").add("path", "swtpm.sock"));
-        line.arg("-tpmdev", KeyValues{"emulator"}.add("id", id).add("chardev", "chrtpm"));
-    } else {
-        throw Error{Code::unsupported,
-                    fmt::format("a TPM of type '{}' is not served yet; type 'external' uses one that runs already",
-                                tpm.backend.type)};
-    }
-    Json device;
-    device.set("driver", tpm.model).set("tpmdev", id);
-    add_placed(line, device, tpm.info);
 }
 
 void add_panic(Argv& line, const Panic& panic) {
@@ -186,7 +163,7 @@ void add_iommus(Argv& line) {
 
 void add_small_devices(Argv& line) {
     const Devices& devices = line.config.devices;
-    for (const auto& tpm : devices.tpms) add_tpm(line, tpm);
+    add_tpms(line);
     for (const auto& watchdog : devices.watchdogs) add_watchdog(line, watchdog);
     add_balloon(line);
     for (const auto& rng : devices.rngs) add_rng(line, rng);
