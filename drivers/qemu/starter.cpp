@@ -165,14 +165,14 @@ Task<> start_tpm(std::shared_ptr<GuestCore> core, const TpmProgram& program, con
     const auto log = core->record.log.substr(0, core->record.log.size() - std::string_view{".log"}.size());
     const auto emulator = std::make_shared<TpmEmulator>(core->ports, program);
     opened.files["tpm:" + tpm->info.alias].fd = co_await emulator->start({.domain = config.name,
-                                                                         .uuid = config.uuid,
-                                                                         .id = request.id,
-                                                                         .slice = slice_of(config),
-                                                                         .log = log + "-swtpm.log",
-                                                                         .tpm = *tpm,
-                                                                         .resources = request.resources,
-                                                                         .deadline = request.deadline,
-                                                                         .stop = request.stop});
+                                                                          .uuid = config.uuid,
+                                                                          .id = request.id,
+                                                                          .slice = slice_of(config),
+                                                                          .log = log + "-swtpm.log",
+                                                                          .tpm = *tpm,
+                                                                          .resources = request.resources,
+                                                                          .deadline = request.deadline,
+                                                                          .stop = request.stop});
     core->take_tpm(emulator);
 }
 

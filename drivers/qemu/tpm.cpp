@@ -57,7 +57,8 @@ Fd duplicate(const Fd& fd) {
 Fd sealed_memory(const std::string& bytes) {
     Fd memory{::memfd_create("virtbus-secret", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
     constexpr int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
-    const bool written = memory && ::write(memory.get(), bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size());
+    const bool written =
+        memory && ::write(memory.get(), bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size());
     if (!written || ::lseek(memory.get(), 0, SEEK_SET) != 0 || ::fcntl(memory.get(), F_ADD_SEALS, seals) != 0)
         throw Error{Code::internal, fmt::format("no memory for a secret: {}", std::strerror(errno))};
     return memory;
@@ -77,7 +78,9 @@ const Tpm* emulated_tpm(const DomainConfig& config) {
 }
 
 std::string tpm_problem(const DomainConfig& config, const TpmProgram& program) {
-    if (!emulated_tpm(config) || ::access(program.path.c_str(), X_OK) == 0) return {};
+    const Tpm* tpm = emulated_tpm(config);
+    if (tpm && tpm->backend.profile) return "tpm: <profile> is of swtpm 0.10 and newer, which is not served yet";
+    if (!tpm || ::access(program.path.c_str(), X_OK) == 0) return {};
     return fmt::format("tpm: the emulator {} is not installed (package swtpm)", program.path);
 }
 
@@ -132,8 +135,9 @@ Task<Fd> TpmEmulator::run(const Wish& wish, const Place& place, std::string help
     request.uuid = wish.uuid;
     request.helper = std::move(helper);
     request.description = fmt::format("TPM of virtual machine {}", wish.domain);
-    request.argv = {program_.path, "socket", "--ctrl", "type=unixio,clientfd=3", "--tpmstate",
-                    "dir=/proc/self/fd/4,mode=0600", "--terminate"};
+    request.argv = {
+        program_.path, "socket", "--ctrl", "type=unixio,clientfd=3", "--tpmstate", "dir=/proc/self/fd/4,mode=0600",
+        "--terminate"};
     if (is_version_2(wish.tpm)) request.argv.emplace_back("--tpm2");
     if (const auto debug = wish.tpm.backend.debug.value_or(0))
         request.argv.insert(request.argv.end(), {"--log", fmt::format("fd=1,level={}", std::min(debug, 20u))});
@@ -172,9 +176,8 @@ Task<> TpmEmulator::converse(const Wish& wish, const Fd& control, Say say) {
     }
     const auto words = co_await ports_.workers.run(
         "reading the log", [record = record_] { return last_words(record); }, in(program_.times.kill));
-    throw Error{Code::hypervisor_failed,
-                fmt::format("{} cannot be used: {}{}{}", who(wish.domain), why, words.empty() ? "" : "; its last words: ",
-                            words)};
+    throw Error{Code::hypervisor_failed, fmt::format("{} cannot be used: {}{}{}", who(wish.domain), why,
+                                                     words.empty() ? "" : "; its last words: ", words)};
 }
 
 /// A new TPM makes its seeds by itself when it is switched on first; what is left to do is to choose its PCR banks.
@@ -196,8 +199,7 @@ Task<Fd> TpmEmulator::start(Wish wish) {
     Fd control;
     try {
         const auto place = co_await prepare(wish);
-        if (is_version_2(wish.tpm) && (place.fresh || names_banks(wish.tpm.backend)))
-            co_await manufacture(wish, place);
+        if (is_version_2(wish.tpm) && (place.fresh || names_banks(wish.tpm.backend))) co_await manufacture(wish, place);
         control = co_await run(wish, place, "swtpm");
         co_await converse(wish, control,
                           [patience = program_.times.answer](const Fd& fd) { require_tpm_answers(fd, patience); });

@@ -60,7 +60,8 @@ public:
         }
         // What is said is shorter than any socket's buffer.
         const auto sent = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent != static_cast<ssize_t>(bytes.size())) fail(sent < 0 && errno == EPIPE ? "it ended" : "it takes nothing");
+        if (sent != static_cast<ssize_t>(bytes.size()))
+            fail(sent < 0 && errno == EPIPE ? "it ended" : "it takes nothing");
     }
 
     std::string hear(std::size_t size) {

@@ -1,44 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // A real Linux in a real QEMU: greeted on its console, shut down and rebooted by its power button, crashed on purpose.
 #include <gtest/gtest.h>
-#include <sys/socket.h>
-
-#include <filesystem>
-
-#include "tests/qemu/qemu_bed.hpp"
+#include "tests/qemu/linux_guest.hpp"
 
 namespace virtbus {
 namespace {
 
 using test::Notes;
 using test::QemuBed;
-
-std::string newest_kernel() {
-    std::string found;
-    for (const auto& entry : std::filesystem::directory_iterator{"/boot"})
-        if (const auto path = entry.path().string();
-            path.find("/vmlinuz-") != path.npos && path.ends_with("-cloud-amd64"))
-            found = std::max(found, path);
-    return found;
-}
-
-/// The guest's console, with all that it has said.
-struct Terminal {
-    Fd socket;
-    std::string said;
-    Registration watch;
-
-    Terminal(QemuBed& bed, Guest& guest) : socket{bed.run(guest.open_console("", false, {}))} {
-        watch = bed.host.loop.watch(socket.get(), readable, [this](unsigned) {
-            char buffer[4096];
-            const auto got = ::recv(socket.get(), buffer, sizeof buffer, MSG_DONTWAIT);
-            if (got > 0) said.append(buffer, static_cast<std::size_t>(got));
-            if (got == 0) watch.reset();
-        });
-    }
-    bool has(std::string_view text) const { return said.find(text) != said.npos; }
-    void type(std::string_view text) const { ::send(socket.get(), text.data(), text.size(), MSG_NOSIGNAL); }
-};
+using test::Terminal;
 
 class LinuxGuest : public ::testing::Test {
 protected:
@@ -52,7 +22,7 @@ protected:
     }
     static void TearDownTestSuite() { folder_.reset(); }
     void SetUp() override {
-        kernel_ = newest_kernel();
+        kernel_ = test::newest_kernel();
         if (kernel_.empty()) GTEST_SKIP() << "no cloud kernel in /boot (package linux-image-cloud-amd64)";
     }
 

@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "plain_units.hpp"
@@ -24,6 +25,7 @@ namespace virtbus::test {
 /// Opens files with the test's own rights.
 struct PlainResources final : Resources {
     std::stop_source stopping;
+    std::string password;  ///< what every secret is
 
     static Fd open_or_throw(const std::string& path, int flags) {
         Fd fd{::open(path.c_str(), flags | O_CLOEXEC, 0600)};
@@ -42,6 +44,7 @@ struct PlainResources final : Resources {
         throw Error{Code::unsupported, "no links in this test"};
         co_return Link{};
     }
+    Task<std::string> secret(SecretRef) override { co_return password; }
     std::stop_token stop() const override { return stopping.get_token(); }
 };
 
@@ -59,6 +62,7 @@ struct QemuBed {
     qemu::GuestTimes times;
     std::unique_ptr<qemu::QemuDriver> driver = std::make_unique<qemu::QemuDriver>(host.ports, times);
     std::uint32_t last_id = 0;
+    bool reset_nvram = false;  ///< for the next start
     std::vector<std::string> unfinished;  ///< what the starts left on record on their way
 
     void set_times(const qemu::GuestTimes& changed) {
@@ -82,7 +86,7 @@ struct QemuBed {
         StartRequest request{.config = std::move(config),
                              .id = ++last_id,
                              .paused = paused,
-                             .reset_nvram = false,
+                             .reset_nvram = std::exchange(reset_nvram, false),
                              .resources = resources,
                              .events = notes,
                              .deadline = in(Duration{60000}),

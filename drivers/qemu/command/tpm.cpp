@@ -27,12 +27,12 @@ void require_servable(const Tpm& tpm) {
     if (old && tpm.model == "tpm-crb") refuse(tpm, "version 1.2 is for model 'tpm-tis' only");
     if (old && (backend.sha1 || backend.sha256 || backend.sha384 || backend.sha512))
         refuse(tpm, "<active_pcr_banks> are of version 2.0");
-    if (backend.profile) refuse(tpm, "a <profile> needs a newer swtpm than is served");
     if (backend.source && backend.source->type == "file")
         refuse(tpm, "its state in a single file is not served; <source type='dir'> is");
     if (backend.source && backend.source->type == "unix")
         refuse(tpm, "<source type='unix'> is for the back end 'external'");
-    if (backend.source && !backend.source->path.starts_with('/')) refuse(tpm, "the path of its <source> is not absolute");
+    if (backend.source && !backend.source->path.starts_with('/'))
+        refuse(tpm, "the path of its <source> is not absolute");
 }
 
 void add_host_tpm(Argv& line, const Tpm& tpm, const std::string& id) {
@@ -40,8 +40,7 @@ void add_host_tpm(Argv& line, const Tpm& tpm, const std::string& id) {
     back.add("id", id);
     if (auto* file = line.find("tpm:" + tpm.info.alias)) {
         back.add("path", line.fdset(*file));
-        if (auto* cancel = line.find("tpm:" + tpm.info.alias + "/cancel"))
-            back.add("cancel-path", line.fdset(*cancel));
+        if (auto* cancel = line.find("tpm:" + tpm.info.alias + "/cancel")) back.add("cancel-path", line.fdset(*cancel));
     } else {
         back.add("path", host_tpm_path(tpm));
     }
@@ -90,7 +89,8 @@ void add_tpms(Argv& line) {
     const auto& tpms = line.config.devices.tpms;
     const auto proxy = [](const Tpm& tpm) { return tpm.model == "spapr-tpm-proxy"; };
     if (std::ranges::count_if(tpms, proxy) > 1 || std::ranges::count_if(tpms, std::not_fn(proxy)) > 1)
-        throw Error{Code::unsupported_configuration, "a machine has at most one TPM (and one spapr-tpm-proxy beside it)"};
+        throw Error{Code::unsupported_configuration,
+                    "a machine has at most one TPM (and one spapr-tpm-proxy beside it)"};
     for (const auto& tpm : tpms) add_tpm(line, tpm);
 }
 
