@@ -48,7 +48,8 @@ class Readme(unittest.TestCase):
 
     @classmethod
     def run_text(cls, argv, text=None):
-        done = subprocess.run(argv, input=text, env=cls.environment, capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(argv, input=text, env=cls.environment, cwd=cls.folder.name, capture_output=True, text=True,
+                              timeout=PATIENCE)
         if done.returncode != 0:
             raise AssertionError(f"{argv[0]} ended with {done.returncode}: {done.stdout}{done.stderr}")
         return done.stdout
