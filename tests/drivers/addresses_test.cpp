@@ -230,7 +230,7 @@ TEST(Details, LimitsAreFiltersAndGroupsAreMadeOnce) {
     EXPECT_EQ(line.find(group, line.find(group) + 1), line.npos) << "made twice";
     EXPECT_NE(
         line.find(
-            R"({"driver":"throttle","node-name":"libvirt-2-throttle","throttle-group":"throttle-group-both","file":"libvirt-2-format"})"),
+            R"({"driver":"throttle","node-name":"libvirt-2-throttle","throttle-group":"throttle-group-both","file":"libvirt-2-format")"),
         line.npos);
     EXPECT_NE(line.find(R"("drive":"libvirt-2-throttle")"), line.npos);
 }
