@@ -82,6 +82,17 @@ void PeerBus::remove_match(const std::string& rule) {
     matches_.erase(found);
 }
 
+/// A bus takes its name away from a connection that becomes a monitor; busctl shows nothing that comes before.
+void PeerBus::tell_name_lost(sd_bus* bus) const {
+    sd_bus_message* made = nullptr;
+    if (sd_bus_message_new_signal(bus, &made, "/org/freedesktop/DBus", "org.freedesktop.DBus", "NameLost") < 0) return;
+    const Message signal{made};
+    sd_bus_message_set_sender(made, "org.freedesktop.DBus");
+    sd_bus_message_set_destination(made, name_.c_str());
+    sd_bus_message_append(made, "s", name_.c_str());
+    sd_bus_send(bus, made, nullptr);
+}
+
 const PeerBus::Entry PeerBus::entries[] = {
     {"Hello", "", [](PeerBus& self, sd_bus_message*, Reader&, Writer& out) { out.string(self.hello()); }},
     {"AddMatch", "s",
@@ -183,6 +194,7 @@ bool PeerBus::take(sd_bus_message* call) {
             entry.answer(*this, call, in, out);
             if (sd_bus_message_get_expect_reply(call) > 0)
                 sd_bus_send(sd_bus_message_get_bus(call), reply.get(), nullptr);
+            if (member == "BecomeMonitor") tell_name_lost(sd_bus_message_get_bus(call));
             return true;
         }
         throw Error{Code::unknown_method, fmt::format("the socket's org.freedesktop.DBus has no method {}", member)};

@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 
+struct sd_bus;
 struct sd_bus_message;
 
 namespace virtbus::dbus {
@@ -34,6 +35,7 @@ private:
     std::string hello();
     void add_match(const std::string& rule);
     void remove_match(const std::string& rule);
+    void tell_name_lost(sd_bus* bus) const;
 
     std::string service_, name_;
     std::uint32_t uid_, pid_;

@@ -97,6 +97,16 @@ TEST_F(Socket, SignalsReachPeers) {
     EXPECT_EQ(peer->signals[0].member, "InterfacesAdded");
 }
 
+TEST_F(Socket, BusctlMonitorsIt) {
+    const std::string output = bed().folder / "monitored", errors = bed().folder / "monitor-says";
+    Process monitor{{"busctl", "--no-pager", "--address=" + address, "monitor"}, bed().environment(), output, errors};
+    ASSERT_TRUE(run_until([&] { return read_file(errors).find("Monitoring bus message stream") != std::string::npos; }));
+    const std::string path = define(client, "monitored");
+    EXPECT_TRUE(run_until([&] { return read_file(output).find(path) != std::string::npos; })) << read_file(errors);
+    EXPECT_THAT(read_file(output), HasSubstr("InterfacesAdded"));
+    monitor.end(SIGTERM);
+}
+
 TEST_F(Socket, AutodestroyFollowsAPeer) {
     auto peer = bed().connect_to(address);
     const std::string path = text_of(
