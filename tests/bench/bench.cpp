@@ -161,7 +161,7 @@ private:
     sd_bus* bus_ = nullptr;
 };
 
-std::string definition(int number, const char* extra = "") {
+std::string definition(int number, const std::string& extra = "") {
     return fmt::format(
         "<domain type='qemu'><name>bench-{0}</name><uuid>00000000-0000-4000-8000-{0:012x}</uuid>"
         "<memory unit='MiB'>64</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os>"
@@ -179,7 +179,7 @@ std::string modest(int number) {
         "<graphics type='vnc' port='-1' autoport='yes'/><video><model type='virtio'/></video>");
 }
 
-const char* const bare_devices = "<controller type='usb' model='none'/><memballoon model='none'/>";
+const std::string bare_devices = "<controller type='usb' model='none'/><memballoon model='none'/>";
 
 std::string path_of(int number) {
     return fmt::format("{}/domain/00000000_0000_4000_8000_{:012x}", root, number);
@@ -303,8 +303,8 @@ struct Bench {
                   fmt::format("{:.1f} MiB", static_cast<double>(pss_kib(daemon->pid())) / 1024));
     }
 
-    std::vector<std::string> command(Client& client, const std::string& xml) {
-        const auto reply = client.call(root, manager, "CheckDomain", "sa{sv}", xml.c_str(), 1u, "runnable", "b", 1);
+    static std::vector<std::string> command(Client& client, const std::string& xml) {
+        const auto reply = client.call(root, manager, "CheckDomain", "sa{sv}", xml.c_str(), 0u);
         std::vector<std::string> argv;
         require(sd_bus_message_enter_container(reply.get(), 'a', "{sv}"), "CheckDomain");
         while (sd_bus_message_enter_container(reply.get(), 'e', "sv") > 0) {
@@ -323,9 +323,22 @@ struct Bench {
         return argv;
     }
 
-    void guests(Client& client) {
-        const int number = domains + 1;
-        const auto xml = definition(number, bare_devices);
+    /// Eight disks with an image each, four NICs.
+    std::string wide(int number) const {
+        std::string devices;
+        for (char disk = 'a'; disk < 'i'; ++disk) {
+            const auto image = fmt::format("{}/vd{}.qcow2", folder.path(), disk);
+            Process{{"qemu-img", "create", "-q", "-f", "qcow2", image, "1G"}, {}, "/dev/null"}.wait();
+            devices += fmt::format(
+                "<disk type='file'><driver name='qemu' type='qcow2'/><source file='{}'/>"
+                "<target dev='vd{}' bus='virtio'/></disk>",
+                image, disk);
+        }
+        for (int nic = 0; nic < 4; ++nic) devices += "<interface type='user'><model type='virtio'/></interface>";
+        return definition(number, bare_devices + devices);
+    }
+
+    void guest(Client& client, const std::string& what, int number, const std::string& xml) {
         const auto path = path_of(number);
         const auto argv = command(client, xml);
         client.call(root, manager, "DefineDomain", "sa{sv}", xml.c_str(), 0u);
@@ -347,10 +360,17 @@ struct Bench {
             death.push_back(since(killed));
         }
         table.row(
-            "start a bare guest", ms(median(start)),
+            "start " + what, ms(median(start)),
             fmt::format("{:.2f} x exec to cont ({})", median(start) / median(floor_start), ms(median(floor_start))));
         table.row("stop", ms(median(stop)), fmt::format("SIGKILL and wait: {}", ms(median(floor_kill))));
         table.row("guest killed from outside until StateChanged", ms(median(death)));
+        client.call(path, domain_interface, "Undefine", "a{sv}", 0u);
+    }
+
+    void guests(Client& client) {
+        const int number = domains + 1;
+        guest(client, "a bare guest", number, definition(number, bare_devices));
+        guest(client, "one with 8 disks and 4 NICs", number, wide(number));
     }
 
     void restarts() {
@@ -374,7 +394,7 @@ struct Bench {
                   fmt::format("{} running guests", qemu ? running : 0));
         Client client{bus->address()};
         client.call(root, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", "");
-        table.row("... until the first whole list", ms(since(start)), fmt::format("{} domains", domains + 1 + running));
+        table.row("... until the first whole list", ms(since(start)), fmt::format("{} domains", domains + running));
         std::vector<Message> calls;
         if (qemu)
             for (int i = 0; i < running; ++i)
@@ -387,7 +407,6 @@ struct Bench {
         table.head();
         Client client{""};
         guests(client);
-        client.call(path_of(domains + 1), domain_interface, "Undefine", "a{sv}", 0u);
     }
 
     void run() {
