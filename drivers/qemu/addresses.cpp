@@ -171,9 +171,13 @@ void mark_multifunction(DomainConfig& config, const Chipset& chipset, const Topo
 
 void assign_pci(DomainConfig& config, const Chipset& chipset) {
     add_buses(config, try_out(config, chipset));
-    Topology topology = build_topology(config, chipset);
-    place_devices(config, chipset, topology);
-    mark_multifunction(config, chipset, topology);
+    // New buses take places themselves, which may leave too few for the devices; then more buses come.
+    for (;;) {
+        Topology topology = build_topology(config, chipset);
+        place_devices(config, chipset, topology);
+        if (topology.size() <= count_pci_controllers(config)) return mark_multifunction(config, chipset, topology);
+        add_buses(config, topology);
+    }
 }
 
 // ---- the other transports of virtio, and pseries' own bus

@@ -16,7 +16,14 @@ const Machine* Capabilities::find_machine(std::string_view name) const {
 
 const KnownCpu* Capabilities::find_cpu(std::string_view type, std::string_view name) const {
     const auto& models = cpus(type);
-    const auto found = std::ranges::find(models, name, &KnownCpu::name);
+    // On POWER QEMU does not mind the case, and libvirt writes "POWER9".
+    const bool any_case = arch.starts_with("ppc64");
+    const auto same = [&](char a, char b) {
+        const auto low = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+        return any_case ? low(a) == low(b) : a == b;
+    };
+    const auto found =
+        std::ranges::find_if(models, [&](const KnownCpu& cpu) { return std::ranges::equal(cpu.name, name, same); });
     return found == models.end() ? nullptr : &*found;
 }
 

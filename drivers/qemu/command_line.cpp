@@ -29,6 +29,15 @@ void add_user_arguments(Argv& line) {
         line.out.environment[variable.name] = variable.value;
 }
 
+/// What the guest's emulator does when it is told something it means to drop one day.
+void add_deprecation(Argv& line) {
+    const std::string& wish = line.config.qemu_deprecation;
+    KeyValues compat;
+    if (wish == "omit" || wish == "reject" || wish == "crash") compat.add("deprecated-output", "hide");
+    if (wish == "reject" || wish == "crash") compat.add("deprecated-input", wish);
+    if (!compat.empty()) line.arg("-compat", compat);
+}
+
 void add_all(Argv& line, const MonitorSocket& monitor) {
     const DomainConfig& config = line.config;
     line.arg(config.devices.emulator.empty() ? line.capabilities.binary : config.devices.emulator);
@@ -60,6 +69,7 @@ void add_all(Argv& line, const MonitorSocket& monitor) {
     add_memory_devices(line);
     add_small_devices(line);
     line.arg("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    add_deprecation(line);
     add_user_arguments(line);
     line.arg("-msg", "timestamp=on");
 }
@@ -120,6 +130,11 @@ void fill_opened(DomainConfig& config, const OpenedResources& opened) {
         auto& target = config.devices.interfaces[index].target;
         if (!target) target.emplace();
         if (!link.ifname.empty()) target->dev = link.ifname;
+    }
+    if (opened.vsock_cid && config.devices.vsock) {
+        auto& cid = config.devices.vsock->cid;
+        if (!cid) cid.emplace();
+        cid->address = opened.vsock_cid;
     }
     for (const auto& [index, port] : opened.ports) config.devices.graphics[index].port = port;
     leave_out_missing(config, opened);

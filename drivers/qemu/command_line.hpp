@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -44,13 +45,15 @@ struct OpenedFile {
 ///   (to its server), ":encryption", ":auth", ":cookies" (secrets); "usb:<alias>", "scsi:<alias>",
 ///   "vhost-scsi:<alias>", "vfio:<alias>" (the group's node, not open), "hostdev:<alias>:auth" of host devices;
 ///   "kernel", "initrd", "dtb", "acpi:<n>", "fwcfg:<n>", "loader", "nvram", "chardev:<alias>" (file back end, or the
-///   listening socket of a unix one), "chardev:<alias>/log", "vhost:<n>" (of interface n), "rom:<alias>", "tpm:<alias>" (the
-///   control socket of an emulator, or the host's device) and "tpm:<alias>/cancel"; links by the interface's index.
+///   listening socket of a unix one), "chardev:<alias>/log", "vhost:<n>", "vdpa:<n>" (of interface n),
+///   "rom:<alias>", "rng:<alias>", "vsock", "tpm:<alias>" (the control socket of an emulator, or the host's device) and
+///   "tpm:<alias>/cancel"; links by the interface's index.
 struct OpenedResources {
     bool by_path = false;   ///< the stand-alone form: paths and interface names stand where descriptors would
     bool runnable = false;  ///< with by_path: back ends that need the outside become null or user ones
     std::map<std::string, OpenedFile, std::less<>> files;
     std::map<std::size_t, Link> links;
+    std::optional<std::uint32_t> vsock_cid;
     std::map<std::size_t, int> ports;  ///< of SPICE displays that leave it to us; by the display's index
 };
 
@@ -79,6 +82,10 @@ Task<OpenedResources> open_resources(const DomainConfig& config, Resources& reso
 
 /// The host's device behind a passed-through TPM.
 std::string host_tpm_path(const Tpm& tpm);
+
+/// An address for the vsock device: the one wished for, or with auto='yes' the first that `take` (true: it is ours)
+/// gives. DeviceInUse when the one wished for is another guest's.
+std::uint32_t take_cid(const std::optional<VsockCid>& wish, const std::function<bool(std::uint32_t)>& take);
 
 /// Writes what opening has shown into the live definition: names of taps, paths of sockets.
 void fill_opened(DomainConfig& config, const OpenedResources& opened);

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include "qemu/pci_devices.hpp"
+
 namespace virtbus::qemu {
 
 namespace {
@@ -42,6 +44,7 @@ public:
         const std::string key = "chardev:" + device.info.alias;
         const ChardevSource none;
         const auto& source = backend.source() ? *backend.source() : none;
+        if (type == ChardevType::dev) add({key, source.path, Use::plain, Access::read_write});
         if (type == ChardevType::file)
             add({key, source.path, Use::output, Access::read_write, "", source.append.value_or(false)});
         if (type == ChardevType::unix_socket && source.mode == "bind" && listens) {
@@ -60,6 +63,18 @@ public:
 private:
     const std::string& runtime_folder_;
 };
+
+/// Whether the kernel's own virtio-net back end is used: asked for, or taken where it is there.
+enum class Vhost { none, wished, required };
+
+Vhost vhost_of(const DomainConfig& config, const Interface& interface) {
+    const bool tap = interface.type == InterfaceType::bridge || interface.type == InterfaceType::network ||
+                     interface.type == InterfaceType::direct || interface.type == InterfaceType::ethernet;
+    const std::string name = interface.driver ? interface.driver->name : "";
+    if (!tap || !is_virtio_model(interface.model) || name == "qemu") return Vhost::none;
+    if (name == "vhost" || (interface.backend && !interface.backend->vhost.empty())) return Vhost::required;
+    return config.type == "kvm" ? Vhost::wished : Vhost::none;
+}
 
 bool is_paired(const DomainConfig& config, const Console& console) {
     const bool serial = !console.target || console.target->type == "serial" || console.target->type.empty();
@@ -84,14 +99,26 @@ std::vector<NamedFile> files_of(const DomainConfig& config, const std::string& r
     for (const auto& redirdev : devices.redirdevs) files.add_chardev(redirdev, redirdev.type, redirdev.backend);
     for (const auto& card : devices.smartcards)
         if (card.type) files.add_chardev(card, *card.type, card.backend);
+    for (const auto& rng : devices.rngs)
+        if (rng.backend.model == "random") files.add({"rng:" + rng.info.alias, rng.backend.path, Use::plain});
+    if (devices.vsock) files.add({"vsock", "/dev/vhost-vsock", Use::plain, Access::read_write});
     for (std::size_t i = 0; i < devices.interfaces.size(); ++i) {
         const auto& interface = devices.interfaces[i];
         const auto& info = interface.info;
+        if (interface.source && interface.type == InterfaceType::vdpa)
+            files.add({fmt::format("vdpa:{}", i), interface.source->dev, Use::plain, Access::read_write});
+        if (interface.source && interface.type == InterfaceType::vhostuser && interface.source->mode == "server")
+            files.add({"chardev:" + info.alias, interface.source->path, Use::listener});
         if (info.rom && info.rom->enabled.value_or(true)) files.add({"rom:" + info.alias, info.rom->file, Use::copy});
-        if (!interface.driver || interface.driver->name != "vhost") continue;
-        for (unsigned queue = 0; queue < std::max(interface.driver->queues.value_or(1), 1u); ++queue)
-            files.add({fmt::format("vhost:{}{}", i, queue ? fmt::format("/{}", queue) : ""), "/dev/vhost-net",
-                       Use::plain, Access::read_write});
+        const Vhost vhost = vhost_of(config, interface);
+        if (vhost == Vhost::none) continue;
+        const bool elsewhere = interface.backend && !interface.backend->vhost.empty();
+        const unsigned queues = interface.driver ? std::max(interface.driver->queues.value_or(1), 1u) : 1;
+        for (unsigned queue = 0; queue < queues; ++queue)
+            files.add({.key = fmt::format("vhost:{}{}", i, queue ? fmt::format("/{}", queue) : ""),
+                       .path = elsewhere ? interface.backend->vhost : "/dev/vhost-net",
+                       .access = Access::read_write,
+                       .optional = vhost == Vhost::wished});
     }
     for (const auto& hostdev : devices.hostdevs)
         if (hostdev.info.rom && hostdev.info.rom->enabled.value_or(true))

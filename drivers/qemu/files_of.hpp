@@ -23,6 +23,7 @@ struct NamedFile {
     Use use = Use::plain;
     Access access = Access::read;
     std::string format;
+    bool optional = false;  ///< may be missing
     bool append = false;
 };
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -147,7 +148,17 @@ Task<> open_named(Opening& opening, NamedFile named) {
     file.format = named.format;
     file.read_only = named.access == Access::read;
     if (named.use == Use::copy) file.fd = co_await open_copy(opening, named.path);
-    if (named.use == Use::plain) file.fd = co_await opening.resources.open_file(named.path, named.access);
+    if (named.use == Use::plain) {
+        std::exception_ptr missing;
+        try {
+            file.fd = co_await opening.resources.open_file(named.path, named.access);
+        } catch (const Error& error) {
+            const bool gone = error.code() != Code::cancelled && error.code() != Code::timeout;
+            if (!named.optional || !gone) missing = std::current_exception();
+        }
+        if (missing) std::rethrow_exception(missing);
+        if (!file.fd) co_return;
+    }
     if (named.use == Use::log || named.use == Use::output) {
         Fd fd = named.append ? co_await opening.resources.open_log(named.path)
                              : co_await opening.resources.create_file(named.path);
@@ -198,6 +209,22 @@ Task<> open_tpms(Opening& opening) {
                 co_await opening.work(fmt::format("connecting to '{}'", tpm.backend.source->path),
                                       [path = tpm.backend.source->path] { return connect_tpm(path); });
     }
+}
+
+// ---- vsock
+
+/// VHOST_VSOCK_SET_GUEST_CID; the kernel's own header is no C++.
+constexpr unsigned long set_guest_cid = _IOW(0xAF, 0x60, std::uint64_t);
+
+/// Asks the kernel for an address of a guest; false: somebody has it.
+std::function<bool(std::uint32_t)> kernel_cids(const Fd& vhost) {
+    return [fd = vhost.get()](std::uint32_t wanted) {
+        const std::uint64_t cid = wanted;
+        if (::ioctl(fd, set_guest_cid, &cid) == 0) return true;
+        if (errno == EADDRINUSE) return false;
+        throw Error{Code::hypervisor_failed,
+                    fmt::format("/dev/vhost-vsock: taking the address {}: {}", wanted, std::strerror(errno))};
+    };
 }
 
 // ---- displays, links
@@ -290,6 +317,20 @@ Task<> open_secret(Opening& opening, std::string key, SecretRef reference) {
     opening.opened.files[key].fd = sealed_memory(value);
 }
 
+std::uint32_t take_cid(const std::optional<VsockCid>& wish, const std::function<bool(std::uint32_t)>& take) {
+    constexpr std::uint32_t first = 3, most_tries = 65536;
+    // What an earlier run was given is tried first, so that a guest keeps its address where it can.
+    const auto said = wish ? wish->address : std::nullopt;
+    const bool fixed = said && !wish->automatic.value_or(false);
+    if (said && take(*said)) return *said;
+    if (fixed)
+        throw Error{Code::device_in_use,
+                    fmt::format("vsock address {} belongs to another guest; choose another, or auto='yes'", *said)};
+    for (std::uint32_t cid = first; cid < first + most_tries; ++cid)
+        if (take(cid)) return cid;
+    throw Error{Code::limits_exceeded, "no vsock address is free"};
+}
+
 Task<OpenedResources> open_resources(const DomainConfig& config, Resources& resources, Workers& workers,
                                      OpenOptions options) {
     Opening opening{config, resources, workers, options, {}};
@@ -297,6 +338,8 @@ Task<OpenedResources> open_resources(const DomainConfig& config, Resources& reso
     co_await open_disks(opening);
     co_await open_hostdevs(opening);
     co_await open_tpms(opening);
+    if (config.devices.vsock)
+        opening.opened.vsock_cid = take_cid(config.devices.vsock->cid, kernel_cids(opening.opened.files["vsock"].fd));
     choose_ports(opening);
     co_await open_links(opening);
     co_return std::move(opening.opened);

@@ -42,7 +42,10 @@ std::uint64_t file_size(int fd) {
 }
 
 std::uint64_t locked_memory(const DomainConfig& config) {
-    const bool assigned = !config.devices.hostdevs.empty();
+    const bool assigned =
+        !config.devices.hostdevs.empty() || std::ranges::any_of(config.devices.interfaces, [](auto& interface) {
+            return interface.type == InterfaceType::vdpa || interface.type == InterfaceType::hostdev;
+        });
     if (!assigned && !(config.memory_backing && config.memory_backing->locked)) return 0;
     // What QEMU needs besides the guest's memory is not known before; libvirt's gigabyte has proved enough.
     return config.memory.value_or(0) + (1ULL << 30);
@@ -120,6 +123,9 @@ Batch send_batch(GuestCore& core, bool paused) {
                                          {"property", "guest-stats-polling-interval"},
                                          {"value", *config.devices.memballoon->stats_period}}));
     send_passwords(core, batch);
+    for (const auto& interface : config.devices.interfaces)
+        if (interface.link_state == "down")
+            batch.settings.push_back(monitor.send("set_link", json{{"name", interface.info.alias}, {"up", false}}));
     if (has_terminals(config)) batch.chardevs = monitor.send("query-chardev");
     const auto has = [&](GraphicsType type) {
         return std::ranges::find(config.devices.graphics, type, &Graphics::type) != config.devices.graphics.end();

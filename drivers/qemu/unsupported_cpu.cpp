@@ -109,6 +109,9 @@ void check_cpu(const DomainConfig& config, const Capabilities& known, Problems& 
         problems.push_back(fmt::format("cpu deprecated_features: {} does not tell which they are", known.binary));
     if (cpu.topology && cpu.topology->dies.value_or(1) > 1 && !x86)
         problems.emplace_back("cpu topology: dies are for x86 machines only");
+    if (cpu.topology && cpu.topology->threads > 1 && config.type != "kvm" &&
+        chipset_of(config).kind == Chipset::Kind::pseries)
+        problems.emplace_back("cpu topology: TCG has one thread a core on pseries");
     if (cpu.topology && cpu.topology->clusters.value_or(1) > 1 && chipset_of(config).kind != Chipset::Kind::virt)
         problems.emplace_back("cpu topology: QEMU 7.2 has clusters on the machine virt only");
 }
@@ -192,9 +195,6 @@ void check_clock(const DomainConfig& config, const Capabilities&, Problems& prob
         if (timer.name == "armvtimer" && (chipset_of(config).kind != Chipset::Kind::virt || config.type != "kvm"))
             refuse("for ARM guests of type kvm only");
         if (timer.name == "armvtimer" && !timer.present.value_or(true)) refuse("it cannot be taken away");
-        if (!timer.mode.empty()) refuse("a mode is for Xen");
-        if (timer.catchup && (timer.catchup->threshold || timer.catchup->slew || timer.catchup->limit))
-            refuse("QEMU takes no threshold, slew or limit of catchup");
     }
 }
 

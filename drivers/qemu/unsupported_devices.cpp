@@ -10,7 +10,231 @@
 
 namespace virtbus::qemu {
 
-void check_interfaces(const DomainConfig&, const Capabilities&, Problems&) {}
-void check_small_devices(const DomainConfig&, const Capabilities&, Problems&) {}
+namespace {
+
+bool is_tap(const Interface& interface) {
+    return interface.type == InterfaceType::bridge || interface.type == InterfaceType::network ||
+           interface.type == InterfaceType::direct || interface.type == InterfaceType::ethernet;
+}
+
+bool is_power_of_two(std::uint64_t number) {
+    return number && (number & (number - 1)) == 0;
+}
+
+bool has_shared_memory(const DomainConfig& config) {
+    if (config.memory_backing && config.memory_backing->access_mode == "shared") return true;
+    if (!config.cpu || !config.cpu->numa || config.cpu->numa->cells.empty()) return false;
+    return std::ranges::all_of(config.cpu->numa->cells, [](auto& cell) { return cell.mem_access == "shared"; });
+}
+
+/// One interface, and where its problems go.
+struct Checked {
+    const DomainConfig& config;
+    const Interface& interface;
+    Problems& problems;
+
+    void refuse(const std::string& why) const {
+        problems.push_back(fmt::format("interface '{}': {}", interface.mac, why));
+    }
+};
+
+/// Links that nobody makes yet; the words are those of the link provider.
+void check_link(const Checked& it) {
+    const Interface& interface = it.interface;
+    if (interface.type == InterfaceType::network)
+        it.refuse("virtual networks are not served yet; use an interface of type 'bridge', 'ethernet' or 'user'");
+    if (interface.type == InterfaceType::direct || interface.type == InterfaceType::vds)
+        it.refuse(fmt::format("links of type '{}' are not served; 'bridge', 'ethernet' and 'user' are",
+                              word(interface.type)));
+    if (!is_tap(interface)) return;
+    if (interface.virtual_port) it.refuse("virtual ports (Open vSwitch, 802.1Qbg) are not served");
+    if (interface.vlan && !interface.vlan->tags.empty()) it.refuse("VLAN tags on a Linux bridge are not served");
+    if (interface.filterref)
+        it.refuse(
+            fmt::format("network filters are not served, and without '{}' the guest would be less confined than asked",
+                        interface.filterref->filter));
+    if (interface.coalesce_rx_frames_max) it.refuse("coalescing of frames on a link is not served yet");
+    if (interface.trust_guest_rx_filters.value_or(false) && interface.type == InterfaceType::direct)
+        it.refuse("trusting the guest's receive filters is not served yet");
+}
+
+void check_user(const Checked& it) {
+    const Interface& interface = it.interface;
+    unsigned v4 = 0, v6 = 0;
+    for (const auto& ip : interface.ips) {
+        const bool six = ip.family == "ipv6" || ip.address.find(':') != ip.address.npos;
+        if (++(six ? v6 : v4) == 2) it.refuse(fmt::format("it may have one {} address", six ? "IPv6" : "IPv4"));
+        if (!ip.peer.empty()) it.refuse("user networking knows no peer address");
+        if (!six && ip.prefix && (*ip.prefix < 4 || *ip.prefix > 27))
+            it.refuse("the prefix of an IPv4 address is from 4 to 27");
+    }
+    if (!interface.routes.empty()) it.refuse("user networking takes no routes");
+    for (const auto& forward : interface.port_forwards)
+        if (!forward.dev.empty()) it.refuse("forwarding from one device of the host needs passt");
+    if (interface.backend && !interface.backend->log_file.empty() && interface.backend->type != "passt")
+        it.refuse("only the backend passt writes a log");
+}
+
+void check_endpoint(const Checked& it) {
+    const Interface& interface = it.interface;
+    const InterfaceSource none;
+    const InterfaceSource& source = interface.source ? *interface.source : none;
+    const bool socket = interface.type == InterfaceType::mcast || interface.type == InterfaceType::client ||
+                        interface.type == InterfaceType::server || interface.type == InterfaceType::udp;
+    if (socket && !source.port) it.refuse("its <source> names no port");
+    if (socket && source.address.empty() && interface.type != InterfaceType::server)
+        it.refuse("its <source> names no address");
+    if (interface.type == InterfaceType::udp && (source.local_address.empty() || !source.local_port))
+        it.refuse("its <source> needs a <local> address and port");
+    if (interface.type == InterfaceType::vdpa && source.dev.empty()) it.refuse("its <source> names no device");
+    if (interface.type == InterfaceType::vhostuser) {
+        if (source.path.empty()) it.refuse("its <source> names no socket");
+        if (!is_virtio_model(interface.model)) it.refuse("type 'vhostuser' needs the model virtio");
+        if (!has_shared_memory(it.config))
+            it.refuse("type 'vhostuser' needs memory that is shared: <memoryBacking><access mode='shared'/>");
+    }
+    if (interface.type == InterfaceType::vdpa && !is_virtio_model(interface.model))
+        it.refuse("type 'vdpa' needs the model virtio");
+}
+
+void check_front(const Checked& it) {
+    const Interface& interface = it.interface;
+    const bool virtio = is_virtio_model(interface.model);
+    if (interface.mtu && !virtio && interface.type != InterfaceType::hostdev && !is_tap(interface))
+        it.refuse(fmt::format("a model {} cannot be told an mtu", interface.model));
+    if (interface.teaming && !virtio && interface.teaming->type == "persistent")
+        it.refuse("the persistent one of a team needs the model virtio");
+    if (!interface.driver) return;
+    const InterfaceDriver& driver = *interface.driver;
+    const bool queues = driver.queues.value_or(1) > 1;
+    if (queues && !virtio) it.refuse(fmt::format("a model {} has one queue", interface.model));
+    const bool many = is_tap(interface) || interface.type == InterfaceType::vhostuser ||
+                      interface.type == InterfaceType::vdpa || interface.type == InterfaceType::hostdev;
+    if (queues && !many) it.refuse(fmt::format("type '{}' has one queue", word(interface.type)));
+    for (const auto& [name, size] :
+         {std::pair{"rx_queue_size", driver.rx_queue_size}, {"tx_queue_size", driver.tx_queue_size}})
+        if (size && (!is_power_of_two(*size) || *size < 256 || *size > 1024))
+            it.refuse(fmt::format("{} is a power of two from 256 to 1024", name));
+    if (driver.name == "vhost" && !is_tap(interface)) it.refuse("driver 'vhost' is for links, e.g. type 'bridge'");
+    if (driver.rss_hash_report.value_or(false) && !driver.rss.value_or(false))
+        it.refuse("rss_hash_report needs rss='on'");
+}
+
+void check_displays_in_detail(const Devices& devices, Problems& problems) {
+    for (const auto& graphics : devices.graphics) {
+        const bool spice = graphics.type == GraphicsType::spice;
+        const bool channels = std::ranges::any_of(graphics.channels, [](auto& c) { return c.mode == "secure"; });
+        if (spice && (graphics.tls_port.value_or(-1) > 0 || graphics.default_mode == "secure" || channels))
+            problems.emplace_back("graphics spice: TLS is not served yet; leave out tlsPort and secure channels");
+        for (const auto& listen : graphics.listens)
+            if (listen.type == "network" && listen.address.empty())
+                problems.push_back(
+                    fmt::format("graphics {}: the address of network '{}' is not known yet; name an address",
+                                word(graphics.type), listen.network));
+        if (graphics.type == GraphicsType::vnc && graphics.websocket && graphics.websocket > 0 &&
+            graphics.port.value_or(-1) == *graphics.websocket)
+            problems.emplace_back("graphics vnc: port and websocket are the same");
+    }
+    for (const auto& video : devices.videos) {
+        if (video.driver && video.driver->name == "vhostuser")
+            problems.emplace_back("video with driver vhostuser: its helper is not started yet");
+        const auto& model = video.model;
+        if (model.blob.value_or(false) && model.type != "virtio")
+            problems.push_back(fmt::format("video {}: blob is for model virtio", model.type));
+        if (model.acceleration && model.acceleration->accel3d.value_or(false) && model.type != "virtio")
+            problems.push_back(fmt::format("video {}: accel3d is for model virtio", model.type));
+        const bool heads = model.type == "virtio" || model.type == "qxl";
+        if (model.heads.value_or(1) > 1 && !heads)
+            problems.push_back(fmt::format("video {}: has one head", model.type));
+    }
+}
+
+void check_chardevs(const Devices& devices, Problems& problems) {
+    const auto has = [&](GraphicsType type) {
+        return std::ranges::any_of(devices.graphics, [&](auto& graphics) { return graphics.type == type; });
+    };
+    const auto check = [&](ChardevType type, const char* what) {
+        const bool spice = type == ChardevType::spicevmc || type == ChardevType::spiceport;
+        if (spice && !has(GraphicsType::spice))
+            problems.push_back(fmt::format("{} of type {}: needs <graphics type='spice'>", what, word(type)));
+        if (type == ChardevType::dbus && !has(GraphicsType::dbus))
+            problems.push_back(fmt::format("{} of type dbus: needs <graphics type='dbus'>", what));
+    };
+    for (const auto& each : devices.serials) check(each.type, "serial port");
+    for (const auto& each : devices.parallels) check(each.type, "parallel port");
+    for (const auto& each : devices.channels) check(each.type, "channel");
+    for (const auto& each : devices.redirdevs) check(each.type, "redirdev");
+}
+
+void check_sound(const DomainConfig& config, const Capabilities& known, Problems& problems) {
+    const auto& audios = config.devices.audios;
+    for (const auto& audio : audios) {
+        if (audio.type == "coreaudio") problems.emplace_back("audio coreaudio: is macOS's");
+        if (audio.type == "pipewire" && known.version < 8001000)
+            problems.emplace_back("audio pipewire: needs QEMU 8.1");
+        if (std::ranges::count(audios, audio.id, &Audio::id) > 1)
+            problems.push_back(fmt::format("audio {}: there are two with this id", audio.id));
+    }
+    for (const auto& sound : config.devices.sounds)
+        if (sound.audio_id && std::ranges::find(audios, *sound.audio_id, &Audio::id) == audios.end())
+            problems.push_back(fmt::format("sound {}: there is no <audio id='{}'>", sound.model, *sound.audio_id));
+}
+
+void check_rest(const DomainConfig& config, Problems& problems) {
+    const Devices& devices = config.devices;
+    const auto& chipset = chipset_of(config);
+    for (const auto& watchdog : devices.watchdogs) {
+        if (watchdog.model == "itco" && chipset.kind != Chipset::Kind::q35)
+            problems.emplace_back("watchdog itco: is part of the machine q35");
+        if (watchdog.model == "ib700" && !chipset.isa) problems.emplace_back("watchdog ib700: this machine has no ISA");
+        if (watchdog.model == "diag288" && chipset.kind != Chipset::Kind::s390)
+            problems.emplace_back("watchdog diag288: is for s390x");
+    }
+    for (const auto& panic : devices.panics) {
+        if (panic.model == "isa" && !chipset.isa) problems.emplace_back("panic isa: this machine has no ISA");
+        if (panic.model == "hyperv" && config.type != "kvm") problems.emplace_back("panic hyperv: needs type kvm");
+    }
+    for (const auto& crypto : devices.cryptos)
+        if (crypto.backend.model == "builtin" && crypto.backend.queues.value_or(1) > 1)
+            problems.emplace_back("crypto backend builtin: has one queue");
+    const bool acpi = config.features && config.features->acpi && config.features->acpi->on();
+    for (const auto& iommu : devices.iommus) {
+        if ((iommu.model == "intel" || iommu.model == "amd") && chipset.kind != Chipset::Kind::q35)
+            problems.push_back(fmt::format("iommu {}: needs the machine q35", iommu.model));
+        if (iommu.model == "smmuv3" && (chipset.kind != Chipset::Kind::virt || config.os.arch == "riscv64"))
+            problems.emplace_back("iommu smmuv3: needs the machine virt of ARM");
+        if (iommu.model == "virtio" && chipset.x86() && !acpi)
+            problems.emplace_back("iommu virtio: needs <features><acpi/>");
+        if (iommu.driver && iommu.driver->xtsup) problems.emplace_back("iommu with xtsup: needs QEMU 9.2");
+        if (iommu.driver && !iommu.driver->granule.empty())
+            problems.emplace_back("iommu with a granule: needs QEMU 9.0");
+    }
+    if (config.idmap) problems.emplace_back("idmap: is for containers");
+    if (config.os.smbios_mode == "host") problems.emplace_back("smbios mode host: not served yet; use mode sysinfo");
+    if (config.os.smbios_mode == "sysinfo" &&
+        std::ranges::none_of(config.sysinfos, [](auto& info) { return info.type == "smbios"; }))
+        problems.emplace_back("smbios mode sysinfo: there is no <sysinfo type='smbios'>");
+    if (config.launch_security && config.launch_security->type == "s390-pv" && chipset.kind != Chipset::Kind::s390)
+        problems.emplace_back("launchSecurity s390-pv: is for s390x");
+}
+
+}  // namespace
+
+void check_interfaces(const DomainConfig& config, const Capabilities&, Problems& problems) {
+    for (const auto& interface : config.devices.interfaces) {
+        const Checked it{config, interface, problems};
+        check_link(it);
+        check_endpoint(it);
+        check_front(it);
+        if (interface.type == InterfaceType::user) check_user(it);
+    }
+}
+
+void check_small_devices(const DomainConfig& config, const Capabilities& known, Problems& problems) {
+    check_displays_in_detail(config.devices, problems);
+    check_chardevs(config.devices, problems);
+    check_sound(config, known, problems);
+    check_rest(config, problems);
+}
 
 }  // namespace virtbus::qemu

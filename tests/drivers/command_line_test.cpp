@@ -68,7 +68,8 @@ TEST_P(Corpus, KeepsItsAddressesWhenItIsDefinedAgain) {
                 EXPECT_EQ(disk.info.address, other.info.address) << disk.target.dev;
     for (const auto& old : before.devices.interfaces)
         for (const auto& other : more.devices.interfaces)
-            if (old.mac == other.mac) EXPECT_EQ(old.info.address, other.info.address) << old.mac;
+            if (old.mac == other.mac && old.model == other.model)
+                EXPECT_EQ(old.info.address, other.info.address) << old.mac;
     for (std::size_t i = 0; i < before.devices.videos.size(); ++i)
         EXPECT_EQ(before.devices.videos[i].info.address, more.devices.videos[i].info.address);
 }

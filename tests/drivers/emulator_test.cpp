@@ -67,7 +67,10 @@ TEST_P(Accepted, ByTheRealEmulator) {
         config.qemu_commandline.reset();
         if (config.features) config.features->hyperv.reset();
         config = whole(config);
-        if (const auto problems = unsupported(config, known_capabilities(arch)); !problems.empty()) {
+        auto problems = unsupported(config, known_capabilities(arch));
+        // How an interface reaches the outside does not count here.
+        std::erase_if(problems, [](auto& problem) { return problem.starts_with("interface '"); });
+        if (!problems.empty()) {
             std::cout << "not run: " << fmt::format("{}", fmt::join(problems, "; ")) << '\n';
             return;
         }

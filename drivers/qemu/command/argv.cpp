@@ -99,7 +99,9 @@ std::string Argv::bus_of(ControllerType type, unsigned index) const {
     if (type == ControllerType::pci && index == 0) return std::string{chipset.root_bus()};
     for (const auto& controller : config.devices.controllers)
         if (controller.type == type && controller.index.value_or(0) == index)
-            return type == ControllerType::pci ? controller.info.alias : controller.info.alias + ".0";
+            // A bridge's bus has its name; the bus of one more host bridge of pseries is a thing of its own.
+            return type == ControllerType::pci && controller.model != "pci-root" ? controller.info.alias
+                                                                                 : controller.info.alias + ".0";
     throw Error{Code::unsupported_configuration,
                 fmt::format("a device is on {} controller {}, which is not there", word(type), index)};
 }

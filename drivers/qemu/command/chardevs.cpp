@@ -27,7 +27,7 @@ KeyValues tcp(Argv& line, const ChardevBackend& backend, const std::string& id) 
     KeyValues value{"socket"};
     value.add("id", id).add("host", source.host).add("port", source.service);
     if (backend.protocol == "telnet") value.add("telnet", true);
-    if (source.tls.value_or(false))
+    if (source.tls.value_or(false) || backend.protocol == "tls" || backend.protocol == "telnets")
         throw Error{Code::unsupported_configuration, fmt::format("character device '{}': TLS is not served yet", id)};
     if (server) value.add("server", true).add("wait", false);
     if (!server) set_reconnect(value, source);
@@ -69,6 +69,17 @@ KeyValues file_backend(Argv& line, const ChardevBackend& backend, const std::str
         .add("append", source_of(backend).append.value_or(false));
 }
 
+KeyValues device_node(Argv& line, const ChardevSource& source, const std::string& alias, const std::string& id) {
+    auto* file = line.find("chardev:" + alias);
+    return KeyValues{alias.starts_with("parallel") ? "parallel" : "serial"}.add("id", id).add(
+        "path", file ? line.fdset(*file) : source.path);
+}
+
+/// What SPICE calls the other end.
+const char* spice_name(const std::string& alias) {
+    return alias.starts_with("redir") ? "usbredir" : alias.starts_with("smartcard") ? "smartcard" : "vdagent";
+}
+
 KeyValues vdagent(const ChardevBackend& backend, const std::string& id) {
     const ChardevSource& source = source_of(backend);
     KeyValues value{"qemu-vdagent"};
@@ -98,7 +109,7 @@ KeyValues backend_words(Argv& line, ChardevType type, const ChardevBackend& back
         case ChardevType::file:
             return file_backend(line, backend, alias, id);
         case ChardevType::dev:
-            return plain("serial").add("path", source.path);
+            return device_node(line, source, alias, id);
         case ChardevType::pipe:
             return plain("pipe").add("path", source.path);
         case ChardevType::tcp:
@@ -108,7 +119,7 @@ KeyValues backend_words(Argv& line, ChardevType type, const ChardevBackend& back
         case ChardevType::unix_socket:
             return unix_socket(line, backend, alias, id);
         case ChardevType::spicevmc:
-            return plain("spicevmc").add("name", "vdagent");
+            return plain("spicevmc").add("name", spice_name(alias));
         case ChardevType::spiceport:
             return plain("spiceport").add("name", source.channel);
         case ChardevType::qemu_vdagent:
@@ -262,12 +273,8 @@ void add_redirdevs(Argv& line) {
                                  part(usb.product), version, usb.allow ? 1 : 0);
         }
     for (const auto& redirdev : line.config.devices.redirdevs) {
-        ChardevBackend backend = redirdev.backend;
         const std::string id = "char" + redirdev.info.alias;
-        if (redirdev.type == ChardevType::spicevmc && !line.runnable())
-            line.arg("-chardev", KeyValues{"spicevmc"}.add("id", id).add("name", "usbredir"));
-        else
-            add_chardev(line, redirdev.type, backend, redirdev.info.alias);
+        add_chardev(line, redirdev.type, redirdev.backend, redirdev.info.alias);
         Json device;
         device.set("driver", "usb-redir").set("chardev", id);
         device.set_text("filter", rules);

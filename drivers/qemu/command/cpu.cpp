@@ -147,6 +147,8 @@ void add_cpu(Argv& line) {
             if (config.features->kvm) add_kvm(cpu, *config.features->kvm);
         }
     }
+    for (const auto& panic : config.devices.panics)
+        if (panic.model == "hyperv") cpu.add("hv-crash", true);
     if (config.features && config.features->pmu) cpu.add("pmu", config.features->pmu->on());
     line.arg("-cpu", cpu);
 }

@@ -82,6 +82,8 @@ void add_spice(Argv& line, const Graphics& graphics) {
         line.out.needs_network = true;
     }
     spice.add("disable-ticketing", !graphics.password.has_value());
+    if (graphics.default_mode == "secure") spice.add("tls-channel", "default");
+    if (graphics.default_mode == "insecure") spice.add("plaintext-channel", "default");
     for (const auto& channel : graphics.channels)
         if (channel.mode == "secure" || channel.mode == "insecure")
             spice.add(channel.mode == "secure" ? "tls-channel" : "plaintext-channel", channel.name);
@@ -126,7 +128,9 @@ std::string video_driver(const Argv& line, const Video& video, bool primary) {
         return line.virtio_driver(gl ? "virtio-gpu-gl" : "virtio-gpu", "", video.info);
     }
     if (type == "qxl") return primary ? "qxl-vga" : "qxl";
+    if (line.chipset.kind == Chipset::Kind::isapc && type == "vga") return "isa-vga";
     if (type == "vga") return primary ? "VGA" : "secondary-vga";
+    if (line.chipset.kind == Chipset::Kind::isapc && type == "cirrus") return "isa-cirrus-vga";
     if (type == "cirrus") return "cirrus-vga";
     if (type == "vmvga") return "vmware-svga";
     if (type == "bochs") return "bochs-display";
@@ -144,6 +148,7 @@ void add_video(Argv& line, const Video& video) {
         set_virtio(device, video.driver);
         device.set("max_outputs", model.heads);
         if (!line.runnable()) device.set("blob", model.blob);  // needs /dev/udmabuf
+        if (model.edid == "on" || model.edid == "off") device.set("edid", model.edid == "on");
     }
     if (model.type == "qxl") {
         device.set("max_outputs", model.heads);

@@ -131,6 +131,12 @@ void set_vhost_user(Argv& line, Json& netdev, const Interface& interface, const 
     if (queues_of(interface) > 1) netdev.set("queues", queues_of(interface));
 }
 
+void set_vdpa(Argv& line, Json& netdev, const Interface& interface, std::size_t index) {
+    auto* file = line.find(fmt::format("vdpa:{}", index));
+    netdev.set("type", "vhost-vdpa").set("vhostdev", file ? line.fdset(*file) : source_of(interface).dev);
+    if (queues_of(interface) > 1) netdev.set("queues", queues_of(interface));
+}
+
 bool is_outside(InterfaceType type) {
     return type != InterfaceType::user && type != InterfaceType::null;
 }
@@ -168,8 +174,7 @@ void add_netdev(Argv& line, const Interface& interface, std::size_t index) {
                 set_vhost_user(line, netdev, interface, interface.info.alias);
                 break;
             case InterfaceType::vdpa:
-                netdev.set("type", "vhost-vdpa").set("vhostdev", source_of(interface).dev);
-                line.out.devices.push_back(source_of(interface).dev);
+                set_vdpa(line, netdev, interface, index);
                 break;
             case InterfaceType::null:
                 return;

@@ -55,7 +55,7 @@ void add_features(const Argv& line, KeyValues& machine) {
     if (line.chipset.kind == Chipset::Kind::virt && features.gic)
         machine.add_text("gic-version", features.gic->version);
     const bool knows_acpi = line.chipset.kind == Chipset::Kind::pc || line.chipset.kind == Chipset::Kind::q35 ||
-                            line.chipset.kind == Chipset::Kind::virt;
+                            (line.chipset.kind == Chipset::Kind::virt && config.os.arch != "riscv64");
     if (knows_acpi) machine.add("acpi", features.acpi && features.acpi->on());
     if (!features.ioapic_driver.empty())
         machine.add("kernel_irqchip", features.ioapic_driver == "kvm" ? "on" : "split");
@@ -70,6 +70,9 @@ void add_features(const Argv& line, KeyValues& machine) {
              {std::pair{"cap-cfpc", features.cfpc}, {"cap-sbbc", features.sbbc}, {"cap-ibs", features.ibs}})
             machine.add_text(name, value);
     }
+    if (line.chipset.kind == Chipset::Kind::s390 && config.keywrap)
+        for (const auto& cipher : config.keywrap->ciphers)
+            if (cipher.name == "aes" || cipher.name == "dea") machine.add(cipher.name + "-key-wrap", cipher.state);
     if (line.chipset.kind == Chipset::Kind::virt) {
         add_switch(machine, "ras", features.ras);
         machine.add_text("aia", features.aia);
@@ -80,9 +83,14 @@ void add_features(const Argv& line, KeyValues& machine) {
 bool add_launch_security(Argv& line) {
     const auto& security = line.config.launch_security;
     if (!security || line.runnable()) return false;
+    if (security->type == "s390-pv") {
+        line.object(Json{}.set("qom-type", "s390-pv-guest").set("id", "lsec0"));
+        return true;
+    }
     if (security->type != "sev")
-        throw Error{Code::unsupported_configuration,
-                    fmt::format("launch security of type '{}' is not supported yet; 'sev' is", security->type)};
+        throw Error{
+            Code::unsupported_configuration,
+            fmt::format("launch security of type '{}' is not supported yet; 'sev' and 's390-pv' are", security->type)};
     Json object;
     object.set("qom-type", "sev-guest").set("id", "lsec0").set("cbitpos", security->cbitpos);
     object.set("reduced-phys-bits", security->reduced_phys_bits).set("policy", security->policy);

@@ -39,8 +39,9 @@ void add_rng(Argv& line, const Rng& rng) {
             add_chardev(line, rng.backend.type.value_or(ChardevType::null), rng.backend.chardev, rng.info.alias);
         object.set("qom-type", "rng-egd").set("id", id).set("chardev", chardev);
     } else {
-        object.set("qom-type", "rng-random").set("id", id).set("filename", rng.backend.path);
-        line.out.devices.push_back(rng.backend.path);
+        auto* source = line.find("rng:" + rng.info.alias);
+        object.set("qom-type", "rng-random").set("id", id);
+        object.set("filename", source ? line.fdset(*source) : rng.backend.path);
     }
     line.object(object);
     Json device;
@@ -77,12 +78,12 @@ void add_vsock(Argv& line) {
     if (!vsock || line.runnable()) return;
     Json device;
     device.set("driver", line.virtio_driver("vhost-vsock", vsock->model, vsock->info));
-    const auto cid = vsock->cid ? vsock->cid->address : std::nullopt;
-    if (!cid && !line.by_path())
-        refuse("a vsock device without <cid address=> is not served yet; choose an address of 3 or more");
-    device.set("guest-cid", cid.value_or(3));
+    // The kernel gave the address when the device was opened; a hotplugged one has it in the definition.
+    const auto said = vsock->cid ? vsock->cid->address : std::nullopt;
+    device.set("guest-cid", line.opened.vsock_cid.value_or(said.value_or(3)));
+    if (auto* node = line.find("vsock"); node && node->fd)
+        device.set("vhostfd", std::to_string(line.give(std::move(node->fd))));
     set_virtio(device, vsock->driver);
-    line.out.devices.emplace_back("/dev/vhost-vsock");
     add_placed(line, device, vsock->info);
 }
 
@@ -148,8 +149,10 @@ void add_iommus(Argv& line) {
         }
         if (iommu.model == "virtio") {
             device.set("driver", line.virtio_driver("virtio-iommu", "", iommu.info));
+            device.set_text("granule", driver.granule);
         } else if (iommu.model == "amd") {
             device.set("driver", "amd-iommu").set_on_off("intremap", driver.intremap).set("device-iotlb", driver.iotlb);
+            device.set("pt", driver.passthrough).set("xtsup", driver.xtsup);
         } else {
             device.set("driver", "intel-iommu").set_on_off("intremap", driver.intremap);
             device.set("caching-mode", driver.caching_mode)
