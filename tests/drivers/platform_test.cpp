@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Processors and memory where the answer depends on the host, and what a host is said not to be able to do.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
+#include "qemu/files_of.hpp"
 #include "qemu/unsupported.hpp"
 #include "tests/drivers/domain_bed.hpp"
 
@@ -92,6 +96,64 @@ TEST(Processor, WhatTheProbeLearntSurvivesTheCache) {
     EXPECT_EQ(again.kvm_host.words, known.kvm_host.words);
     EXPECT_EQ(again.kvm_host.features, known.kvm_host.features);
     EXPECT_EQ(again.kvm_host.base, "base");
+}
+
+TEST(Vsock, TakesTheAddressWishedForOrTheFirstFreeOne) {
+    std::vector<std::uint32_t> asked;
+    const auto kernel = [&](std::set<std::uint32_t> others) {
+        return [&asked, others](std::uint32_t cid) {
+            asked.push_back(cid);
+            return !others.contains(cid);
+        };
+    };
+    VsockCid any;
+    any.automatic = true;
+    EXPECT_EQ(take_cid(any, kernel({3, 4})), 5u);
+    EXPECT_EQ(take_cid(std::nullopt, kernel({})), 3u);
+    EXPECT_EQ(asked, (std::vector<std::uint32_t>{3, 4, 5, 3}));
+    any.address = 9;
+    EXPECT_EQ(take_cid(any, kernel({})), 9u) << "what it had before";
+    EXPECT_EQ(take_cid(any, kernel({9})), 3u);
+    VsockCid fixed;
+    fixed.address = 7;
+    EXPECT_EQ(take_cid(fixed, kernel({})), 7u);
+    EXPECT_THROW(take_cid(fixed, kernel({7})), Error);
+}
+
+/// The line of a start, with a descriptor behind every file that it asks for.
+std::string started(const std::string& devices) {
+    auto config = whole(
+        "<domain type='kvm'><name>n</name><uuid>00000000-0000-4000-8000-000000000001</uuid>"
+        "<memory>65536</memory><os><type arch='x86_64' machine='q35'>hvm</type></os><devices>" +
+        devices + "</devices></domain>");
+    assign_aliases(config);
+    OpenedResources opened;
+    for (const auto& file : files_of(config, "/run/x")) {
+        OpenedFile& entry = opened.files[file.key];
+        entry.path = file.path;
+        entry.fd = Fd{::open("/dev/null", O_RDWR)};
+    }
+    opened.vsock_cid = 17;
+    return one_a_line(command_line(config, with_kvm(), opened, {}).argv);
+}
+
+TEST(Descriptors, StandWhereQemuTakesThem) {
+    const auto line = started(
+        "<interface type='vdpa'><source dev='/dev/vhost-vdpa-3'/><model type='virtio'/></interface>"
+        "<interface type='vhostuser'><source type='unix' path='/run/v.sock' mode='server'/><model type='virtio'/>"
+        "</interface>"
+        "<interface type='bridge'><source bridge='br0'/><model type='virtio'/></interface>"
+        "<serial type='dev'><source path='/dev/ttyS0'/></serial>"
+        "<rng model='virtio'><backend model='random'>/dev/hwrng</backend></rng>"
+        "<vsock model='virtio'><cid auto='yes'/></vsock>");
+    for (const char* path : {"/dev/vhost-vdpa-3", "/run/v.sock", "/dev/ttyS0", "/dev/hwrng", "/dev/vhost"})
+        EXPECT_EQ(line.find(path), line.npos) << path << "\n" << line;
+    EXPECT_NE(line.find(R"("type":"vhost-vdpa","vhostdev":"/dev/fdset/)"), line.npos) << line;
+    EXPECT_NE(line.find(R"("vhost":true,"vhostfd":")"), line.npos) << line;
+    EXPECT_NE(line.find(R"("guest-cid":17,"vhostfd":")"), line.npos) << line;
+    EXPECT_NE(line.find(R"("filename":"/dev/fdset/)"), line.npos) << line;
+    EXPECT_NE(line.find("serial,id=charserial0,path=/dev/fdset/"), line.npos) << line;
+    EXPECT_NE(line.find("socket,id=charnet1,fd="), line.npos) << line;
 }
 
 }  // namespace

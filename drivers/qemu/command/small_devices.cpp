@@ -175,6 +175,9 @@ void add_small_devices(Argv& line) {
     for (const auto& crypto : devices.cryptos) add_crypto(line, crypto);
     add_vsock(line);
     add_pstore(line);
+    if (devices.nvram)
+        if (const auto* at = devices.nvram->info.address_as<SpaprVioAddress>(); at && at->reg)
+            line.arg("-global", fmt::format("spapr-nvram.reg={:#x}", *at->reg));
     if (line.config.genid) {
         Json device;
         device.set("driver", "vmgenid")
