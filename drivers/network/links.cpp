@@ -6,6 +6,7 @@
 #include <charconv>
 #include <memory>
 
+#include "network/shaping.hpp"
 #include "network/tap.hpp"
 
 namespace virtbus::network {
@@ -19,6 +20,11 @@ constexpr std::string_view generated_prefixes[] = {"vnet", "macvtap", "macvlan"}
 
 std::string described(const LinkRequest& request) {
     return fmt::format("interface {} of domain '{}'", request.interface.mac, request.domain_name);
+}
+
+bool is_foreign(const LinkRequest& request) {
+    const auto& interface = request.interface;
+    return interface.type == InterfaceType::ethernet && interface.target && interface.target->managed == false;
 }
 
 [[noreturn]] void refuse(const LinkRequest& request, std::string_view what) {
@@ -40,8 +46,12 @@ void require_only_what_is_done(const LinkRequest& request) {
             request,
             fmt::format("network filters are not served, and without '{}' the guest would be less confined than asked",
                         interface.filterref->filter));
-    if (interface.bandwidth && (interface.bandwidth->inbound || interface.bandwidth->outbound))
-        refuse(request, "bandwidth limits on a link are not served");
+    if (interface.bandwidth && interface.bandwidth->outbound)
+        refuse(request, "limits of what a guest sends (<outbound>) are not served; <inbound> is");
+    if (interface.bandwidth && interface.bandwidth->inbound && interface.bandwidth->inbound->floor)
+        refuse(request, "a guaranteed floor of bandwidth is for virtual networks");
+    if (interface.bandwidth && interface.bandwidth->inbound && is_foreign(request))
+        refuse(request, "bandwidth is not limited on a device that is not managed");
     if (!interface.script.empty() || !interface.downscript.empty())
         refuse(request,
                "scripts are not run; prepare the device beforehand and name it with <target dev=... managed='no'/>");
@@ -76,6 +86,9 @@ TapRequest tap_request(const LinkRequest& request) {
 
 Link made(const LinkRequest& request) {
     auto tap = make_tap(tap_request(request));
+    // On failure the tap goes with its last descriptor.
+    if (request.interface.bandwidth && request.interface.bandwidth->inbound)
+        limit_inbound(tap.index, tap.name, *request.interface.bandwidth->inbound);
     return {std::move(tap.fds), tap.name, fmt::format("{}{}:{}", tap_key, tap.index, tap.name)};
 }
 
@@ -83,11 +96,6 @@ Link attached(const LinkRequest& request) {
     const auto& name = request.interface.target->dev;
     if (name.empty()) throw Error{Code::invalid_xml, "a device that is not managed must be named with <target dev=>"};
     return {attach_tap(name, request.queues, request.vnet_header).fds, name, std::string{foreign_key}};
-}
-
-bool is_foreign(const LinkRequest& request) {
-    const auto& interface = request.interface;
-    return interface.type == InterfaceType::ethernet && interface.target && interface.target->managed == false;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <net/if.h>
 #include <sched.h>
 
+#include <cstdio>
 #include <cstdlib>
 
 #include "network/links.hpp"
@@ -53,6 +54,44 @@ struct TapLinksTest : ::testing::Test {
     host::ThreadPool workers{loop, 2};
     network::TapLinks links{workers};
 };
+
+std::string output_of(const std::string& command) {
+    std::string out;
+    FILE* pipe = ::popen(command.c_str(), "r");
+    for (int c; pipe && (c = std::fgetc(pipe)) != EOF;) out += static_cast<char>(c);
+    if (pipe) ::pclose(pipe);
+    return out;
+}
+
+TEST_F(TapLinksTest, WhatAGuestReceivesIsLimited) {
+    auto wanted = request(InterfaceType::bridge);
+    auto& limit = wanted.interface.bandwidth.emplace().inbound.emplace();
+    limit.average = 1000;  // KiB a second
+    limit.peak = 5000;
+    limit.burst = 1024;
+    const auto link = open(wanted);
+    const auto classes = output_of("tc class show dev " + link.ifname);
+    EXPECT_NE(classes.find("class htb 1:1 root"), std::string::npos) << classes;
+    EXPECT_NE(classes.find("rate 8192Kbit ceil 40960Kbit burst 1Mb"), std::string::npos) << classes;
+    EXPECT_NE(output_of("tc qdisc show dev " + link.ifname).find("default 0x1"), std::string::npos);
+    run(loop, links.close_link(link.undo_key));
+}
+
+TEST_F(TapLinksTest, LimitsThatAreNotKeptAreRefused) {
+    auto sends = request(InterfaceType::bridge);
+    sends.interface.bandwidth.emplace().outbound.emplace().average = 100;
+    EXPECT_EQ(refusal(sends), Code::unsupported);
+    auto floor = request(InterfaceType::bridge);
+    floor.interface.bandwidth.emplace().inbound.emplace().average = 100;
+    floor.interface.bandwidth->inbound->floor = 50;
+    EXPECT_EQ(refusal(floor), Code::unsupported);
+    auto huge = request(InterfaceType::bridge);
+    huge.interface.bandwidth.emplace().inbound.emplace().average = std::uint64_t{1} << 40;
+    EXPECT_EQ(refusal(huge), Code::unsupported_configuration);
+    auto nothing = request(InterfaceType::bridge);
+    nothing.interface.bandwidth.emplace().inbound.emplace();
+    EXPECT_EQ(refusal(nothing), Code::invalid_xml);
+}
 
 TEST_F(TapLinksTest, ABridgeLinkIsMadeAndTakenDown) {
     auto link = open(request(InterfaceType::bridge));
