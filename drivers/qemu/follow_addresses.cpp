@@ -127,10 +127,39 @@ void bring_buses(DomainConfig& config, const DomainConfig& previous) {
     for (const unsigned index : wanted) bring_bus(config, previous, index);
 }
 
+/// A device behind a hub that was added for the earlier definition keeps its port, so the hub comes along.
+void bring_hubs(DomainConfig& config, const DomainConfig& previous) {
+    const auto is_there = [&](const UsbAddress& place) {
+        return std::ranges::any_of(config.devices.hubs, [&](auto& hub) {
+            const auto* at = hub.info.template address_as<UsbAddress>();
+            return at && at->bus == place.bus && at->port == place.port;
+        });
+    };
+    const auto is_needed = [&](const UsbAddress& place) {
+        const std::string behind = place.port + ".";
+        const auto devices = list_devices(config.devices);
+        return std::ranges::any_of(devices, [&](auto& device) {
+            const auto* at = device.info->template address_as<UsbAddress>();
+            return at && at->bus == place.bus && at->port.starts_with(behind);
+        });
+    };
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (const auto& hub : previous.devices.hubs) {
+            const auto* at = hub.info.address_as<UsbAddress>();
+            if (!at || at->port.empty() || is_there(*at) || !is_needed(*at)) continue;
+            config.devices.hubs.push_back(hub);
+            changed = true;
+        }
+    }
+}
+
 }  // namespace
 
 void follow_buses(DomainConfig& config, const DomainConfig& previous) {
-    if (chipset_of(config).kind == chipset_of(previous).kind) bring_buses(config, previous);
+    if (chipset_of(config).kind != chipset_of(previous).kind) return;
+    bring_buses(config, previous);
+    bring_hubs(config, previous);
 }
 
 void follow_addresses(DomainConfig& config, const DomainConfig& previous) {

@@ -124,7 +124,7 @@ Batch send_batch(GuestCore& core, bool paused) {
                                          {"value", *config.devices.memballoon->stats_period}}));
     send_passwords(core, batch);
     for (const auto& interface : config.devices.interfaces)
-        if (interface.link_state == "down")
+        if (interface.link_state == "down" && interface.type != InterfaceType::hostdev)
             batch.settings.push_back(monitor.send("set_link", json{{"name", interface.info.alias}, {"up", false}}));
     if (has_terminals(config)) batch.chardevs = monitor.send("query-chardev");
     const auto has = [&](GraphicsType type) {

@@ -53,6 +53,8 @@ void check_link(const Checked& it) {
         it.refuse(
             fmt::format("network filters are not served, and without '{}' the guest would be less confined than asked",
                         interface.filterref->filter));
+    if (interface.bandwidth && interface.bandwidth->outbound)
+        it.refuse("limits of what a guest sends (<outbound>) are not served; <inbound> is");
     if (interface.coalesce_rx_frames_max) it.refuse("coalescing of frames on a link is not served yet");
     if (interface.trust_guest_rx_filters.value_or(false) && interface.type == InterfaceType::direct)
         it.refuse("trusting the guest's receive filters is not served yet");

@@ -372,6 +372,22 @@ TEST(BareGuest, IsPinned) {
     bed.stop(*guest, notes);
 }
 
+TEST(BareGuest, HasDevicesThatTheDaemonOpenedForIt) {
+    QemuBed bed;
+    Notes notes;
+    auto config = QemuBed::bare();
+    auto& rng = config.devices.rngs.emplace_back();
+    rng.backend.path = "/dev/urandom";
+    auto& interface = config.devices.interfaces.emplace_back();
+    interface.model = "virtio";
+    interface.link_state = "down";
+    config.devices.videos.emplace_back().model.type = "bochs";
+    config.devices.graphics.emplace_back().type = GraphicsType::vnc;
+    const auto guest = bed.start(config, notes);
+    EXPECT_EQ(guest->config().devices.rngs.at(0).info.alias, "rng0");
+    bed.stop(*guest, notes);
+}
+
 TEST(BareGuest, CountsItsDisks) {
     QemuBed bed;
     Notes notes;
