@@ -115,6 +115,17 @@ Task<std::vector<std::pair<ObjectPath, Dictionary>>> ManagerObject::get_stats(Ca
     co_return answer;
 }
 
+Task<std::vector<ManagerObject::Orphan>> ManagerObject::list_orphaned_nvram(Call&) {
+    std::vector<Orphan> rows;
+    for (auto& store : co_await domains_.orphaned_nvram())
+        rows.emplace_back(std::move(store.path), std::move(store.domain), store.size);
+    co_return rows;
+}
+
+Task<> ManagerObject::delete_orphaned_nvram(Call&, std::string path) {
+    co_await domains_.delete_orphaned_nvram(std::move(path));
+}
+
 Task<std::string> ManagerObject::get_capabilities(Call&, std::string driver) {
     co_return co_await domains_.capabilities(std::move(driver));
 }

@@ -28,6 +28,9 @@ public:
     Task<ObjectPath> create_domain(Call& call, std::string xml, ManagerCreateDomainOptions options) override;
     Task<Dictionary> check_domain(Call& call, std::string xml, ManagerCheckDomainOptions options) override;
     Task<std::vector<std::pair<ObjectPath, Dictionary>>> get_stats(Call& call, ManagerGetStatsOptions options) override;
+    using Orphan = std::tuple<std::string, std::string, std::uint64_t>;
+    Task<std::vector<Orphan>> list_orphaned_nvram(Call& call) override;
+    Task<> delete_orphaned_nvram(Call& call, std::string path) override;
     Task<std::string> get_capabilities(Call& call, std::string driver) override;
     Task<std::string> get_domain_capabilities(Call& call, ManagerGetDomainCapabilitiesOptions options) override;
 

@@ -27,6 +27,8 @@ public:
     /// AlreadyExists when another has the name; until the rename has ended nobody else can take it.
     virtual void reserve_name(const std::string& name, Machine& machine) = 0;
     virtual void release_name(const std::string& name, Machine& machine) = 0;
+    /// Busy when somebody is deleting that variable store.
+    virtual void require_store_stays(const std::string& path) = 0;
     /// It is gone: found by nobody any more.
     virtual void remove(Machine& machine) = 0;
 };

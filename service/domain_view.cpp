@@ -137,12 +137,13 @@ std::vector<Fields> describe_all(const std::vector<T>& devices) {
     return list;
 }
 
+}  // namespace
+
 std::string variable_store(const Os& os) {
-    if (!os.nvram) return {};
+    const bool without = os.loader && (os.loader->type == "rom" || os.loader->stateless.value_or(false));
+    if (!os.nvram || without) return {};
     return os.nvram->source ? place_of(*os.nvram->source) : os.nvram->path;
 }
-
-}  // namespace
 
 void describe(DomainView& view, const DomainConfig& config) {
     view.name = config.name;

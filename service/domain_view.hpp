@@ -10,4 +10,7 @@ namespace virtbus {
 
 void describe(DomainView& view, const DomainConfig& config);
 
+/// Where the firmware keeps its variables; "" when it keeps none.
+std::string variable_store(const Os& os);
+
 }  // namespace virtbus

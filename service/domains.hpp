@@ -30,6 +30,13 @@ struct CheckResult {
     std::vector<std::string> command;
 };
 
+/// A variable store that no domain names any more.
+struct OrphanedStore {
+    std::string path;
+    std::string domain;      ///< the name of the one it was made for; "" when that is not on record
+    std::uint64_t size = 0;  ///< bytes
+};
+
 /// The list and the verbs that make domains.
 class Domains {
 public:
@@ -55,6 +62,11 @@ public:
 
     virtual Task<std::map<std::string, TimedStats>> stats(std::vector<std::string> groups,
                                                           std::vector<std::string> states) = 0;
+    /// Stores in the state folder that no domain has: what transient domains leave, and undefined ones that kept it.
+    virtual Task<std::vector<OrphanedStore>> orphaned_nvram() = 0;
+    /// InvalidArgs, saying why, for what that list does not have.
+    virtual Task<> delete_orphaned_nvram(std::string path) = 0;
+
     virtual std::vector<std::string> drivers() const = 0;
     virtual Task<std::string> capabilities(std::string driver) = 0;
     virtual Task<std::string> domain_capabilities(std::string driver, std::string emulator, std::string arch,

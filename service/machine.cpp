@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "service/domain_view.hpp"
 #include "service/metadata.hpp"
@@ -116,6 +117,23 @@ void Machine::vanish() {
     listed_ = false;
     context_.directory.remove(*this);
     context_.audience.domain_removed(view_);
+}
+
+bool Machine::has_store(const std::string& path) const {
+    if (path.starts_with(context_.store.path(Kept::nvram, view_.uuid))) return true;
+    const auto same = [&](const std::string& other) {
+        if (other.empty()) return false;
+        const std::filesystem::path one{path}, two{other};
+        if (one == two.lexically_normal()) return true;
+        std::error_code ignored;  // the same file by another name
+        return one.filename() == two.filename() && std::filesystem::equivalent(one, two, ignored);
+    };
+    if (same(view_.firmware_vars)) return true;
+    if (!definition_) return false;
+    // A text that could not be understood names whatever stands in it.
+    if (!definition_->problem().empty())
+        return definition_->text().find(std::filesystem::path{path}.filename().string()) != std::string::npos;
+    return run_ && same(variable_store(definition_->config().os));
 }
 
 void Machine::refresh_jobs() {

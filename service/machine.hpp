@@ -72,6 +72,8 @@ public:
     /// Takes up the run that an earlier daemon left; ends its errors. `config` and `unknown` are of its live
     /// definition.
     Task<> adopt(LiveStatus status, DomainConfig config, std::vector<std::string> unknown);
+    /// The variable store is its own: by its definition, its run, or by its UUID. `path` lies in the store's folder.
+    bool has_store(const std::string& path) const;
     /// The jobs that concern it have changed.
     void refresh_jobs();
 
@@ -115,6 +117,7 @@ private:
     RunPtr new_run(HypervisorDriver* driver, DomainConfig config, std::vector<std::string> unknown);
     ResourceBroker::Setting broker_setting();
     Task<> do_start(JobPtr job, StartOptions options, Caller caller);
+    Task<> record_store(std::string path);
     Task<> bring_up(JobPtr job, RunPtr run, StartOptions options, Deadline deadline);
     Task<> give_up_start(RunPtr run, std::string reason);
     Task<> do_stop(JobPtr job, StopOptions options);

@@ -102,9 +102,10 @@ Store::Undefining Machine::guard_undefine(const UndefineOptions& options) const 
     }
     const auto config = definition_->problem().empty() ? definition_->config() : DomainConfig{};
     todo.files = store.nvram(view_.uuid);
-    if (config.os.nvram && config.os.nvram->path.starts_with('/') && store.exists(config.os.nvram->path) &&
-        std::find(todo.files.begin(), todo.files.end(), config.os.nvram->path) == todo.files.end())
-        todo.files.push_back(config.os.nvram->path);
+    if (const auto named = variable_store(config.os);
+        named.starts_with('/') && store.exists(named) &&
+        std::find(todo.files.begin(), todo.files.end(), named) == todo.files.end())
+        todo.files.push_back(named);
     if (!todo.files.empty() && !options.nvram && !options.keep_nvram)
         refuse(Code::has_nvram, fmt::format("a variable store, {}", todo.files.front()), "nvram' or 'keep-nvram");
     if (options.keep_nvram) todo.files.clear();
@@ -145,11 +146,14 @@ Task<> Machine::do_undefine(JobPtr job, UndefineOptions options) {
 
 Task<> Machine::undefine_running(UndefineOptions options) {
     const auto run = run_;
-    co_await context_.store.remove_definition(view_.uuid, definition_->path());
-    definition_.reset();
+    // On record before the definition goes, so that whoever sees the end knows; without effect while there is one.
     run->remove_nvram = options.nvram;
     run->remove_tpm = options.tpm;
     run->keep_tpm = options.keep_tpm;
+    save_status();
+    if (options.managed_save) co_await context_.store.remove_all(Kept::managed_save, view_.uuid);
+    co_await context_.store.remove_definition(view_.uuid, definition_->path());
+    definition_.reset();
     change([](DomainView& view) {
         view.persistent = view.autostart = view.updated = false;
         view.has_managed_save = false;

@@ -2,6 +2,7 @@
 // Stop, and whatever else ends a run.
 #include <fmt/format.h>
 
+#include "service/domain_view.hpp"
 #include "service/machine.hpp"
 
 namespace virtbus {
@@ -23,7 +24,9 @@ Task<> Machine::do_stop(JobPtr job, StopOptions options) {
     require_listed();
     const bool way_cleared = lane_.clear_way();
     if (!way_cleared && (!run_ || run_->over()))
-        require_state({State::running, State::paused, State::starting, State::shutdown, State::crashed, State::pmsuspended}, "stop");
+        require_state(
+            {State::running, State::paused, State::starting, State::shutdown, State::crashed, State::pmsuspended},
+            "stop");
     const auto wait = options.graceful ? context_.patience.graceful : context_.patience.kill;
     const auto deadline = in(wait);
     const auto killed = kill_guest(options.graceful);
@@ -123,12 +126,11 @@ Task<> Machine::finish_run() {
 
 Task<> Machine::clear_leftovers(RunPtr run) {
     auto& store = context_.store;
+    if (definition_) co_return;
     if (run->remove_nvram) {
         co_await store.remove_all(Kept::nvram, view_.uuid);
-        if (run->live.os.nvram && !run->live.os.nvram->path.empty())
-            co_await store.remove_file(run->live.os.nvram->path);
+        if (const auto named = variable_store(run->live.os); !named.empty()) co_await store.remove_nvram(named);
     }
-    if (definition_) co_return;
     if (store.snapshots(view_.uuid) > 0) co_await store.remove_all(Kept::snapshots, view_.uuid);
     if (store.checkpoints(view_.uuid) > 0) co_await store.remove_all(Kept::checkpoints, view_.uuid);
     bool keep_tpm = run->keep_tpm;

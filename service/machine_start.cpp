@@ -2,6 +2,7 @@
 // From a definition to a guest that runs, or to nothing left of the attempt.
 #include <fmt/format.h>
 
+#include "service/domain_view.hpp"
 #include "service/machine.hpp"
 
 namespace virtbus {
@@ -87,6 +88,7 @@ Task<> Machine::launch(JobPtr job, DomainConfig config, std::vector<std::string>
         if (options.autodestroy) die_with(run, std::move(caller));
         set_state(State::starting, "starting-up");
         save_status();
+        co_await record_store(variable_store(run->live.os));
         co_await bring_up(job, run, options, deadline);
     } catch (...) {
         error = std::current_exception();
@@ -94,6 +96,20 @@ Task<> Machine::launch(JobPtr job, DomainConfig config, std::vector<std::string>
     if (!error) co_return;
     co_await give_up_start(run, reason_of_failure(error));
     std::rethrow_exception(error);
+}
+
+/// Before the store is made: whom it was for must be known when the domain is forgotten.
+Task<> Machine::record_store(std::string path) {
+    auto& store = context_.store;
+    if (!store.is_in_nvram_folder(path)) co_return;
+    context_.directory.require_store_stays(path);
+    if (store.exists(path) && store.has_nvram_record(path)) co_return;
+    try {
+        co_await store.record_nvram(path, view_.name);
+    } catch (const Error& e) {
+        log(Priority::warning, fmt::format("For whom {} is made could not be noted: {}", path, e.what()));
+    }
+    context_.directory.require_store_stays(path);
 }
 
 Task<> Machine::bring_up(JobPtr job, RunPtr run, StartOptions options, Deadline deadline) {
@@ -105,11 +121,10 @@ Task<> Machine::bring_up(JobPtr job, RunPtr run, StartOptions options, Deadline 
                          .events = *this,
                          .deadline = deadline,
                          .stop = job->stop(),
-                         .unfinished =
-                             [this, run = run.get()](std::string driver_state) {
-                                 run->unfinished = std::move(driver_state);
-                                 save_status();
-                             }};
+                         .unfinished = [this, run = run.get()](std::string driver_state) {
+                             run->unfinished = std::move(driver_state);
+                             save_status();
+                         }};
     run->guest = co_await run->driver->start(std::move(request));
     if (run->over())
         throw Error{Code::hypervisor_failed,
@@ -152,6 +167,14 @@ Task<> Machine::give_up_start(RunPtr run, std::string reason) {
         }
     }
     co_await run->resources->undo_start();
+    if (const auto path = variable_store(run->live.os);
+        context_.store.is_in_nvram_folder(path) && !context_.store.exists(path)) {
+        try {
+            co_await context_.store.forget_nvram_record(path);
+        } catch (const Error& e) {
+            log(Priority::warning, e.what());
+        }
+    }
     run->caller_watch.reset();
     try {
         context_.store.remove_status(view_.uuid);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -38,10 +39,14 @@ public:
     Task<std::string> domain_capabilities(std::string driver, std::string emulator, std::string arch,
                                           std::string machine) override;
 
+    Task<std::vector<OrphanedStore>> orphaned_nvram() override;
+    Task<> delete_orphaned_nvram(std::string path) override;
+
     // ---- Directory
     std::uint32_t next_id() override { return ++last_id_; }
     void reserve_name(const std::string& name, Machine& machine) override;
     void release_name(const std::string& name, Machine& machine) override;
+    void require_store_stays(const std::string& path) override;
     void remove(Machine& machine) override;
 
     // ---- at start
@@ -76,6 +81,8 @@ private:
     MachinePtr any(std::string_view uuid) const;
     MachinePtr any_named(std::string_view name) const;
 
+    MachinePtr owner_of_store(const std::string& path) const;
+
     struct LoadMarks;
     void load_definition(const Store::DefinitionFile& file, const LoadMarks& marks);
     void load_broken(const Store::DefinitionFile& file, const std::string& problem);
@@ -87,6 +94,7 @@ private:
     std::map<std::string, MachinePtr, std::less<>> by_uuid_;
     std::unordered_map<std::string, Machine*> by_name_;
     std::uint32_t last_id_ = 0;
+    std::set<std::string> stores_going_;
 };
 
 }  // namespace virtbus

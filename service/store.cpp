@@ -2,6 +2,7 @@
 #include "service/store.hpp"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
@@ -215,13 +216,88 @@ std::vector<std::string> Store::nvram(std::string_view uuid) {
     return there;
 }
 
+namespace {
+
+constexpr std::string_view record_suffix = ".domain";
+constexpr std::string_view unfinished_suffix = ".new";
+
+/// What the bus can carry.
+bool is_utf8(std::string_view text) {
+    for (std::size_t i = 0; i < text.size();) {
+        const auto lead = static_cast<unsigned char>(text[i]);
+        const std::size_t more = lead < 0x80 ? 0 : lead >= 0xc2 && lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
+        const bool first = lead < 0x80 || (lead >= 0xc2 && lead < 0xf5);
+        if (!first || i + more >= text.size()) return false;
+        for (std::size_t k = 1; k <= more; ++k)
+            if ((static_cast<unsigned char>(text[i + k]) & 0xc0) != 0x80) return false;
+        const auto second = more > 0 ? static_cast<unsigned char>(text[i + 1]) : 0;
+        if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) || (lead == 0xf0 && second < 0x90) ||
+            (lead == 0xf4 && second > 0x8f))
+            return false;
+        i += more + 1;
+    }
+    return text.find('\0') == text.npos;
+}
+
+std::string recorded_domain(Files& files, const std::string& store) {
+    constexpr std::size_t longest_name = 4096;
+    try {
+        const auto name = files.read(store + std::string{record_suffix}, longest_name);
+        return name && is_utf8(*name) ? *name : std::string{};
+    } catch (const Error&) {
+        return {};
+    }
+}
+
+std::vector<Store::VariableStore> stores_in(Files& files, const std::string& folder) {
+    std::vector<Store::VariableStore> stores;
+    for (const auto& name : files.list(folder)) {
+        if (name.ends_with(record_suffix) || name.ends_with(unfinished_suffix) || !is_utf8(name)) continue;
+        struct stat facts{};
+        auto path = folder + '/' + name;
+        if (::lstat(path.c_str(), &facts) != 0 || !S_ISREG(facts.st_mode)) continue;
+        auto domain = recorded_domain(files, path);
+        stores.push_back({std::move(path), std::move(domain), static_cast<std::uint64_t>(facts.st_size)});
+    }
+    return stores;
+}
+
+}  // namespace
+
+Task<std::vector<Store::VariableStore>> Store::nvram_stores() {
+    auto work = [&files = files_, folder = folder(Kept::nvram)] { return stores_in(files, folder); };
+    co_return co_await workers_.run("listing the variable stores", std::move(work), in(Duration{30'000}));
+}
+
+bool Store::is_in_nvram_folder(const std::string& path) const {
+    const auto in = folder(Kept::nvram) + '/';
+    return path.size() > in.size() && path.starts_with(in) && path.find('/', in.size()) == path.npos;
+}
+
+Task<> Store::record_nvram(std::string path, std::string domain) {
+    co_await files_.write(path + std::string{record_suffix}, std::move(domain), 0600);
+}
+
+bool Store::has_nvram_record(const std::string& path) {
+    return files_.exists(path + std::string{record_suffix});
+}
+
+Task<> Store::forget_nvram_record(std::string path) {
+    if (has_nvram_record(path)) co_await files_.remove(path + std::string{record_suffix});
+}
+
+Task<> Store::remove_nvram(std::string path) {
+    co_await files_.remove(path);
+    if (is_in_nvram_folder(path)) co_await forget_nvram_record(std::move(path));
+}
+
 bool Store::has_tpm(std::string_view uuid) {
     return files_.exists(path(Kept::tpm, uuid));
 }
 
 Task<> Store::remove_all(Kept kind, std::string uuid) {
     if (kind == Kept::nvram) {
-        for (const auto& file : nvram(uuid)) co_await files_.remove(file);
+        for (const auto& file : nvram(uuid)) co_await remove_nvram(file);
         co_return;
     }
     auto target = path(kind, uuid);
@@ -279,7 +355,7 @@ std::vector<Store::Undefining> Store::undefinings() {
 
 Task<> Store::carry_out(Undefining journal) {
     for (const auto kind : journal.kinds) co_await remove_all(kind, journal.uuid);
-    for (const auto& file : journal.files) co_await files_.remove(file);
+    for (const auto& file : journal.files) co_await remove_nvram(file);
     co_await remove_definition(journal.uuid, journal.definition);
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <optional>
 #include <set>
@@ -72,6 +73,21 @@ public:
     std::size_t checkpoints(std::string_view uuid);
     /// Stores at the default places, one per format, as far as they exist.
     std::vector<std::string> nvram(std::string_view uuid);
+    /// A store in the folder of stores, with the name of the domain it was made for as far as that is on record.
+    struct VariableStore {
+        std::string path, domain;
+        std::uint64_t size = 0;
+    };
+    /// All of them: regular files, no links, with names that can be told.
+    Task<std::vector<VariableStore>> nvram_stores();
+    /// It lies directly in that folder.
+    bool is_in_nvram_folder(const std::string& path) const;
+    /// Notes, beside the store, for which domain it is made, so that this is known when the domain is gone.
+    Task<> record_nvram(std::string path, std::string domain);
+    bool has_nvram_record(const std::string& path);
+    Task<> forget_nvram_record(std::string path);
+    /// The store with its record.
+    Task<> remove_nvram(std::string path);
     bool has_tpm(std::string_view uuid);
     bool exists(const std::string& path);
     /// Removes all there is of that kind for the uuid.

@@ -2,6 +2,8 @@
 // Domains and jobs as a client sees them: the real daemon in user mode with domains that run nothing.
 #include <sys/mman.h>
 
+#include <filesystem>
+#include <fstream>
 #include <set>
 
 #include "tests/bus/user_bed.hpp"
@@ -328,6 +330,22 @@ TEST_F(DomainsOnTheBus, CapabilitiesAreXml) {
     EXPECT_THAT(text_of(client.call(root, manager, "GetDomainCapabilities", "a{sv}", 1, "driver", "s", "test")),
                 HasSubstr("<domainCapabilities"));
     EXPECT_THAT(client.call(root, manager, "GetCapabilities", "s", "none").error, StartsWith(error_prefix));
+}
+
+TEST_F(DomainsOnTheBus, OrphanedVariableStoresAreListedAndDeleted) {
+    const std::string store = bed().folder / "STATE/nvram/left_VARS.fd";
+    std::ofstream{store} << "vars";
+    std::ofstream{store + ".domain"} << "web";
+    const std::string rows = Client::print(client.call(root, manager, "ListOrphanedNVRAM"));
+    EXPECT_THAT(rows, HasSubstr("left_VARS.fd"));
+    EXPECT_THAT(rows, HasSubstr("web"));
+    const auto remove = [&](const std::string& path) {
+        return client.call(root, manager, "DeleteOrphanedNVRAM", "sa{sv}", path.c_str(), 0);
+    };
+    EXPECT_EQ(remove("/etc/passwd").error, "org.freedesktop.DBus.Error.InvalidArgs");
+    EXPECT_EQ(remove(store).error, "");
+    EXPECT_FALSE(std::filesystem::exists(store));
+    EXPECT_EQ(remove(store).error, "org.freedesktop.DBus.Error.InvalidArgs");
 }
 
 TEST_F(DomainsOnTheBus, UndefineChecksItsOptions) {

@@ -204,6 +204,10 @@ public:
         for (const auto& [uuid, domain] : domains_) all[uuid] = co_await domain->stats(groups);
         co_return all;
     }
+    Task<std::vector<OrphanedStore>> orphaned_nvram() override {
+        co_return std::vector<OrphanedStore>{{"/state/nvram/a", "web", 131072}};
+    }
+    Task<> delete_orphaned_nvram(std::string) override { co_return; }
     std::vector<std::string> drivers() const override { return {"test"}; }
     Task<std::string> capabilities(std::string driver) override {
         if (driver != "test") throw Error{Code::unsupported, "no such driver"};

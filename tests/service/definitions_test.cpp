@@ -339,6 +339,114 @@ TEST_F(Definitions, the_end_of_a_transient_domain_leaves_its_variable_store) {
     EXPECT_FALSE(exists(state("checkpoints", "tmp", "")));
 }
 
+TEST_F(Definitions, a_store_that_is_promised_to_the_end_goes_only_with_the_definition) {
+    boot();
+    running("web");
+    write(state("nvram", "web", "_VARS.fd"), "x");
+    write(state("save", "web", ".save"), "x");
+    undefine("web", {.managed_save = true, .nvram = true});
+    EXPECT_FALSE(exists(state("save", "web", ".save")));
+    define(xml("web"));  // it is wanted again
+    finish(get("web")->stop({}, caller));
+    EXPECT_TRUE(exists(state("nvram", "web", "_VARS.fd")));
+}
+
+class Orphans : public Definitions {
+protected:
+    static std::string with_store(const std::string& name, const std::string& store) {
+        return with_uuid(xml(name), "<type arch='x86_64'>hvm</type>",
+                         "<type arch='x86_64'>hvm</type><loader readonly='yes' type='pflash'>/code.fd</loader><nvram>" +
+                             store + "</nvram>");
+    }
+    std::vector<std::string> listed() {
+        std::vector<std::string> lines;
+        for (const auto& store : run(room->domains().orphaned_nvram()))
+            lines.push_back(store.path.substr(store.path.rfind('/') + 1) + " of '" + store.domain + "' " +
+                            std::to_string(store.size));
+        return lines;
+    }
+    void remove(const std::string& path) { run(room->domains().delete_orphaned_nvram(path)); }
+    std::string folder() const { return root + "/state/nvram"; }
+};
+
+TEST_F(Orphans, what_a_transient_domain_leaves_is_listed_with_its_name_and_can_be_deleted) {
+    boot();
+    const auto store = state("nvram", "tmp", "_VARS.fd");
+    run(room->domains().create(with_store("tmp", store), {}, caller));
+    write(store, "four");
+    EXPECT_TRUE(listed().empty()) << "it runs";
+    finish(get("tmp")->stop({}, caller));
+    boot();  // what is on record survives the daemon too
+    EXPECT_EQ(listed(), std::vector<std::string>{uuid_of("tmp") + "_VARS.fd of 'tmp' 4"});
+    remove(store);
+    EXPECT_FALSE(exists(store));
+    EXPECT_TRUE(std::filesystem::is_empty(folder())) << "the record goes too";
+}
+
+TEST_F(Orphans, whatever_a_domain_has_is_none) {
+    boot();
+    write(state("nvram", "web", "_VARS.qcow2"), "x");  // by its UUID
+    write(folder() + "/by-name_VARS.fd", "x");         // by its definition
+    write(folder() + "/live_VARS.fd", "x");            // by its run
+    write(folder() + "/nobody_VARS.fd", "xx");
+    define(xml("web"));
+    define(with_store("named", folder() + "/../nvram/by-name_VARS.fd"));
+    define(with_store("both", folder() + "/live_VARS.fd"));
+    finish(get("both")->start({}, caller));
+    define(with_store("both", folder() + "/next_VARS.fd"));
+    write(folder() + "/next_VARS.fd", "x");
+    const std::vector<std::string> one{"nobody_VARS.fd of '' 2"};
+    EXPECT_EQ(listed(), one);
+    EXPECT_REFUSED(remove(folder() + "/live_VARS.fd"), Code::invalid_args, "domain 'both'");
+    EXPECT_REFUSED(remove(folder() + "/next_VARS.fd"), Code::invalid_args, "domain 'both'");
+    // One that was claimed after it had been seen.
+    define(with_store("claims", folder() + "/nobody_VARS.fd"));
+    EXPECT_REFUSED(remove(folder() + "/nobody_VARS.fd"), Code::invalid_args, "domain 'claims'");
+    EXPECT_TRUE(exists(folder() + "/nobody_VARS.fd"));
+}
+
+TEST_F(Orphans, a_definition_that_cannot_be_read_keeps_what_it_may_name) {
+    write(root + "/config/domain/" + uuid_of("broken") + ".xml",
+          "<domain><nvram>" + folder() + "/mine_VARS.fd</nvram>");
+    write(folder() + "/mine_VARS.fd", "x");
+    write(state("nvram", "broken", "_VARS.fd"), "x");
+    boot();
+    EXPECT_TRUE(listed().empty());
+}
+
+TEST_F(Orphans, nothing_else_is_deleted) {
+    boot();
+    write(root + "/state/secret", "x");
+    write(folder() + "/a_VARS.fd", "x");
+    std::filesystem::create_symlink(root + "/state/secret", folder() + "/link_VARS.fd");
+    std::filesystem::create_directory(folder() + "/folder_VARS.fd");
+    write(folder() + "/\xff\xfe_VARS.fd", "x");
+    EXPECT_EQ(listed(), std::vector<std::string>{"a_VARS.fd of '' 1"});
+    for (const auto& path :
+         {root + "/state/secret", folder() + "/../secret", folder() + "/link_VARS.fd", folder() + "/folder_VARS.fd",
+          folder() + "/./a_VARS.fd", folder() + "/gone", folder() + "/", folder(), std::string{},
+          std::string{"a_VARS.fd"}, folder() + "/\xff\xfe_VARS.fd", folder() + "/" + std::string(5000, 'a')})
+        EXPECT_REFUSED(remove(path), Code::invalid_args, "variable store");
+    EXPECT_TRUE(exists(root + "/state/secret"));
+    EXPECT_TRUE(exists(folder() + "/a_VARS.fd"));
+    // A record that is no name is none.
+    write(folder() + "/a_VARS.fd.domain", "\xff\xff");
+    EXPECT_EQ(listed(), std::vector<std::string>{"a_VARS.fd of '' 1"});
+    write(folder() + "/a_VARS.fd.domain", std::string(1 << 20, 'a'));
+    EXPECT_EQ(listed(), std::vector<std::string>{"a_VARS.fd of '' 1"});
+}
+
+TEST_F(Orphans, a_failed_start_leaves_no_record) {
+    boot();
+    const auto text = with_uuid(xml("web", "fail-start='no'"), "<type arch='x86_64'>hvm</type>",
+                                "<type arch='x86_64'>hvm</type><loader readonly='yes' type='pflash'>/code.fd</loader>"
+                                "<nvram>" +
+                                    state("nvram", "web", "_VARS.fd") + "</nvram>");
+    const auto domain = define(text);
+    EXPECT_REFUSED(finish(domain->start({}, caller)), Code::hypervisor_failed, "");
+    EXPECT_TRUE(std::filesystem::is_empty(folder()));
+}
+
 /// The daemon dies at each step of it in turn: the next one finds it undone or done, never half.
 TEST_F(Definitions, an_undefine_is_whole_or_not_at_all_wherever_the_daemon_dies) {
     for (int steps = 0;; ++steps) {
