@@ -116,7 +116,12 @@ void check_topology(const DomainConfig& config) {
 }
 
 void complete_nvram(DomainConfig& config, const Firmware* firmware, const Surroundings& surroundings) {
-    if (!config.os.loader || config.os.loader->type != "pflash" || config.os.loader->stateless.value_or(false)) return;
+    if (!config.os.loader) return;
+    const bool flash = config.os.loader->type == "pflash", stateless = config.os.loader->stateless.value_or(false);
+    if (config.os.nvram && (!flash || stateless))
+        refuse(fmt::format("<nvram> is given, but the loader '{}' {}", config.os.loader->path,
+                           stateless ? "is stateless: it keeps no variables" : "is no flash: it can have no store"));
+    if (!flash || stateless) return;
     if (!config.os.loader->readonly.value_or(true)) return;  // variables and code are one file
     const bool fresh = !config.os.nvram;
     if (fresh) config.os.nvram.emplace();
@@ -126,6 +131,7 @@ void complete_nvram(DomainConfig& config, const Firmware* firmware, const Surrou
         if (!firmware->nvram_template.empty() && nvram.template_path == firmware->nvram_template)
             default_to(nvram.template_format, firmware->template_format);
     }
+    if (nvram.template_path.empty()) nvram.template_path = known_template(config.os.loader->path);
     if (nvram.source || !nvram.path.empty()) {
         default_to(nvram.format, nvram.path.ends_with(".qcow2") ? "qcow2" : "raw");
         return;
@@ -153,6 +159,11 @@ void complete_firmware(DomainConfig& config, const Surroundings& surroundings) {
             if (!os.loader->secure) os.loader->secure = firmware->has("secure-boot");
             if (firmware->mode == "stateless") os.loader->stateless = true;
         }
+        if (firmware && os.firmware == "bios" && firmware->device == "memory" && !os.loader) {
+            os.loader.emplace();
+            os.loader->path = firmware->executable;
+        }
+        if (os.loader && os.firmware == "bios") default_to(os.loader->type, "rom");
     } else if (os.loader) {
         default_to(os.loader->type, "rom");
         firmware = find_firmware(surroundings.firmwares, os.loader->path);

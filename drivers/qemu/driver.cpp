@@ -5,9 +5,12 @@
 #include <fmt/ranges.h>
 #include <sys/stat.h>
 
+#include <cstdlib>
+
 #include "qemu/capabilities_xml.hpp"
 #include "qemu/command_line.hpp"
 #include "qemu/complete.hpp"
+#include "qemu/json.hpp"
 #include "qemu/starter.hpp"
 #include "qemu/unsupported.hpp"
 
@@ -25,24 +28,45 @@ Task<> QemuDriver::complete(DomainConfig& config, const DomainConfig* previous) 
     qemu::complete(config, previous, *known, surroundings());
 }
 
+std::vector<std::string> QemuDriver::firmware_folders() const {
+    std::vector<std::string> folders{"/usr/share/qemu/firmware", "/etc/qemu/firmware"};
+    const char* xdg = std::getenv("XDG_CONFIG_HOME");
+    const char* home = std::getenv("HOME");
+    if (!ports_.system_mode && xdg && *xdg == '/') folders.push_back(std::string{xdg} + "/qemu/firmware");
+    if (!ports_.system_mode && !(xdg && *xdg == '/') && home)
+        folders.push_back(std::string{home} + "/.config/qemu/firmware");
+    folders.push_back(ports_.folders.config + "/qemu/firmware");
+    return folders;
+}
+
 const Surroundings& QemuDriver::surroundings() {
-    const auto own = ports_.folders.config + "/qemu/firmware";
+    const auto folders = firmware_folders();
     std::string signature;
-    for (const auto* folder : {"/usr/share/qemu/firmware", "/etc/qemu/firmware", own.c_str()}) {
+    for (const auto& folder : folders) {
         struct stat info{};
-        if (::stat(folder, &info) == 0) signature += fmt::format("{}.{};", info.st_mtim.tv_sec, info.st_mtim.tv_nsec);
+        if (::stat(folder.c_str(), &info) == 0)
+            signature += fmt::format("{}.{};", info.st_mtim.tv_sec, info.st_mtim.tv_nsec);
         signature += '|';
     }
     if (signature != firmware_signature_) {
-        surroundings_.firmwares = load_firmwares(ports_.files, own);
+        std::vector<std::string> problems;
+        surroundings_.firmwares = load_firmwares(ports_.files, folders, problems);
         surroundings_.nvram_folder = ports_.folders.state + "/nvram";
         firmware_signature_ = std::move(signature);
+        for (const auto& problem : problems)
+            ports_.log.warning(fmt::format("a firmware descriptor is left out: {}", excerpt(problem, 500)));
     }
     return surroundings_;
 }
 
-std::vector<std::string> QemuDriver::problems_of(const DomainConfig& config, const Capabilities& known) const {
+std::vector<std::string> QemuDriver::problems_of(const DomainConfig& config, const Capabilities& known) {
     auto problems = qemu::unsupported(config, known);
+    const auto& firmwares = surroundings().firmwares;
+    const Os& os = config.os;
+    const Features* features = config.features ? &*config.features : nullptr;
+    // A loader with its type was found when the definition was completed; its descriptor may have gone since.
+    const bool found = os.loader && !os.loader->path.empty() && !os.loader->type.empty();
+    if (os.firmware == "efi" && !found) problems.push_back(explain_no_firmware(firmwares, os, features));
     if (auto problem = tpm_problem(config, swtpm_); !problem.empty()) problems.push_back(std::move(problem));
     return problems;
 }

@@ -34,7 +34,9 @@ private:
     Task<Known> capabilities_for(std::string emulator, std::string arch);
     Task<std::vector<Known>> all_capabilities();
     /// What this host cannot do of it, the programs it needs included.
-    std::vector<std::string> problems_of(const DomainConfig& config, const Capabilities& known) const;
+    std::vector<std::string> problems_of(const DomainConfig& config, const Capabilities& known);
+    /// The weaker before the stronger.
+    std::vector<std::string> firmware_folders() const;
     /// The firmware descriptors, read again when their folders change.
     const Surroundings& surroundings();
 

@@ -26,9 +26,9 @@ public:
             add({"loader", os.loader->path, flash ? Use::plain : Use::copy,
                  writable ? Access::read_write : Access::read, os.loader->format.empty() ? "raw" : os.loader->format});
         }
-        if (flash && os.nvram) {
-            const std::string& path =
-                os.nvram->source && !os.nvram->source->file.empty() ? os.nvram->source->file : os.nvram->path;
+        if (flash && os.nvram && !os.loader->stateless.value_or(false)) {
+            const auto& source = os.nvram->source;
+            const std::string& path = !source ? os.nvram->path : source->file.empty() ? source->dev : source->file;
             add({"nvram", path, Use::store, Access::read_write, os.nvram->format.empty() ? "raw" : os.nvram->format});
         }
         add({"kernel", os.kernel, Use::copy});

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "qemu/firmware.hpp"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <fnmatch.h>
 
 #include <algorithm>
@@ -45,24 +47,58 @@ bool fits_machine(const Firmware& firmware, const Os& os) {
 std::optional<bool> wanted(const Os& os, std::string_view feature) {
     for (const auto& each : os.firmware_features)
         if (each.name == feature) return each.enabled;
+    if (feature == "secure-boot" && os.loader) return os.loader->secure;
     return std::nullopt;
 }
 
-bool fits_features(const Firmware& firmware, const Os& os, const Features* features) {
+using Misfits = std::vector<std::string>;
+
+void compare_features(const Firmware& firmware, const Os& os, const Features* features, Misfits& misfits) {
     for (const std::string_view feature : {"secure-boot", "enrolled-keys"})
-        if (const auto want = wanted(os, feature); want && *want != firmware.has(feature)) return false;
-    if (os.loader && os.loader->secure && *os.loader->secure != firmware.has("secure-boot")) return false;
-    const bool no_smm = features && features->smm && !features->smm->on();
-    return !(firmware.has("requires-smm") && no_smm);
+        if (const auto want = wanted(os, feature); want && *want != firmware.has(feature))
+            misfits.push_back(fmt::format("{} {}", firmware.has(feature) ? "has" : "lacks", feature));
+    if (firmware.has("requires-smm") && features && features->smm && !features->smm->on())
+        misfits.emplace_back("needs SMM, which is off");
 }
 
-bool fits_loader(const Firmware& firmware, const Os& os) {
-    if (!os.loader) return true;
-    if (!os.loader->path.empty() && os.loader->path != firmware.executable) return false;
-    if (!os.loader->format.empty() && os.loader->format != firmware.executable_format) return false;
-    if (os.loader->type == "rom" && firmware.device != "memory") return false;
-    if (os.loader->type == "pflash" && firmware.device != "flash") return false;
-    return os.loader->stateless.value_or(false) == (firmware.mode == "stateless");
+void compare_loader(const Firmware& firmware, const Os& os, Misfits& misfits) {
+    // Code and variables in one file would be one file for all machines.
+    if (firmware.mode == "combined") misfits.emplace_back("keeps variables in the file of the code");
+    if (!os.loader) {
+        if (firmware.mode == "stateless") misfits.emplace_back("keeps no variables");
+        return;
+    }
+    const Loader& loader = *os.loader;
+    if (!loader.path.empty() && loader.path != firmware.executable)
+        misfits.push_back(fmt::format("is {}", firmware.executable));
+    if (!loader.format.empty() && loader.format != firmware.executable_format)
+        misfits.push_back(fmt::format("has the format {}", firmware.executable_format));
+    if ((loader.type == "rom" && firmware.device != "memory") ||
+        (loader.type == "pflash" && firmware.device != "flash"))
+        misfits.push_back(fmt::format("is for {}", firmware.device));
+    if (loader.stateless.value_or(false) != (firmware.mode == "stateless"))
+        misfits.emplace_back(firmware.mode == "stateless" ? "keeps no variables" : "keeps variables");
+}
+
+/// Why it cannot be taken; empty when it can.
+Misfits misfits_of(const Firmware& firmware, const Os& os, const Features* features) {
+    Misfits misfits;
+    if (!fits_machine(firmware, os)) misfits.push_back(fmt::format("is not for {} {}", os.arch, os.machine));
+    compare_features(firmware, os, features, misfits);
+    compare_loader(firmware, os, misfits);
+    return misfits;
+}
+
+bool is_of_type(const Firmware& firmware, const Os& os) {
+    return os.firmware == "efi" ? firmware.uefi : firmware.bios;
+}
+
+/// A name that means what it says.
+bool is_plain_path(const std::string& path) {
+    if (path.empty() || path.front() != '/' || path.size() > 4096) return false;
+    if (std::any_of(path.begin(), path.end(), [](char c) { return static_cast<unsigned char>(c) < ' ' || c == 0x7f; }))
+        return false;
+    return (path + '/').find("/../") == std::string::npos;
 }
 
 }  // namespace
@@ -97,21 +133,29 @@ Firmware parse_firmware(std::string name, std::string_view content) try {
     for (const auto& target : member(json, "targets"))
         out.targets.push_back({text(target, "architecture"), texts(member(target, "machines"))});
     out.features = texts(member(json, "features"));
-    if (out.executable.empty() || out.executable.front() != '/') return {};
+    if (!is_plain_path(out.executable)) return {};
+    if (!out.nvram_template.empty() && !is_plain_path(out.nvram_template)) return {};
     return out;
 } catch (const Error&) {
     return {};
 }
 
-std::vector<Firmware> load_firmwares(Files& files, const std::string& user_folder) {
+std::vector<Firmware> load_firmwares(Files& files, const std::vector<std::string>& folders,
+                                     std::vector<std::string>& problems) {
     std::map<std::string, Firmware> by_name;  // its order is the order of preference
-    for (const std::string& folder :
-         {std::string{"/usr/share/qemu/firmware"}, std::string{"/etc/qemu/firmware"}, user_folder}) {
-        if (folder.empty()) continue;
+    for (const std::string& folder : folders) {
         for (const auto& name : files.list(folder)) {
             if (!name.ends_with(".json")) continue;
-            const auto content = files.read(folder + "/" + name, longest_descriptor);
-            if (content) by_name[name] = parse_firmware(name, *content);
+            auto& firmware = by_name[name];
+            firmware = Firmware{};
+            try {
+                const auto content = files.read(folder + "/" + name, longest_descriptor);
+                if (content) firmware = parse_firmware(name, *content);
+                if (content && !content->empty() && firmware.executable.empty())
+                    problems.push_back(fmt::format("{}/{} describes no firmware that can be used", folder, name));
+            } catch (const Error& error) {
+                problems.emplace_back(error.what());
+            }
         }
     }
     std::vector<Firmware> out;
@@ -121,18 +165,59 @@ std::vector<Firmware> load_firmwares(Files& files, const std::string& user_folde
 }
 
 const Firmware* choose_firmware(const std::vector<Firmware>& firmwares, const Os& os, const Features* features) {
-    for (const auto& firmware : firmwares) {
-        const bool type = os.firmware == "efi" ? firmware.uefi : firmware.bios;
-        if (type && fits_machine(firmware, os) && fits_features(firmware, os, features) && fits_loader(firmware, os))
-            return &firmware;
-    }
+    for (const auto& firmware : firmwares)
+        if (is_of_type(firmware, os) && misfits_of(firmware, os, features).empty()) return &firmware;
     return nullptr;
+}
+
+std::string explain_no_firmware(const std::vector<Firmware>& firmwares, const Os& os, const Features* features) {
+    std::vector<std::pair<Misfits, const Firmware*>> near;
+    for (const auto& firmware : firmwares)
+        if (is_of_type(firmware, os)) near.emplace_back(misfits_of(firmware, os, features), &firmware);
+    std::sort(near.begin(), near.end(), [](auto& one, auto& other) {
+        return std::make_pair(one.first.size(), one.second) < std::make_pair(other.first.size(), other.second);
+    });
+    std::string asked = fmt::format("machine {}", os.machine);
+    for (const std::string_view feature : {"secure-boot", "enrolled-keys"})
+        if (const auto want = wanted(os, feature)) asked += fmt::format(", {}{}", *want ? "" : "no ", feature);
+    if (os.loader && !os.loader->path.empty()) asked += ", loader " + os.loader->path;
+    if (os.loader && os.loader->stateless.value_or(false)) asked += ", stateless";
+    std::string out = fmt::format("firmware {}: no descriptor of this host fits {}", os.firmware, asked);
+    if (near.empty()) return out + "; there is none of that kind at all";
+    for (std::size_t i = 0; i < std::min<std::size_t>(near.size(), 3); ++i)
+        out += fmt::format("{} {} {}", i == 0 ? "; the closest:" : ",", near[i].second->descriptor,
+                           fmt::join(near[i].first, " and "));
+    return out;
 }
 
 const Firmware* find_firmware(const std::vector<Firmware>& firmwares, std::string_view executable) {
     const auto found =
         std::find_if(firmwares.begin(), firmwares.end(), [&](auto& f) { return f.executable == executable; });
     return found == firmwares.end() ? nullptr : &*found;
+}
+
+std::string known_template(std::string_view loader) {
+    struct Pair {
+        std::string_view code, variables;
+    };
+    static constexpr Pair pairs[] = {
+        {"/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"},
+        {"/usr/share/OVMF/OVMF_CODE.secboot.fd", "/usr/share/OVMF/OVMF_VARS.fd"},
+        {"/usr/share/OVMF/OVMF_CODE.ms.fd", "/usr/share/OVMF/OVMF_VARS.ms.fd"},
+        {"/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"},
+        {"/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"},
+        {"/usr/share/OVMF/OVMF_CODE_4M.ms.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"},
+        {"/usr/share/OVMF/OVMF_CODE_4M.snakeoil.fd", "/usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd"},
+        {"/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"},
+        {"/usr/share/edk2/ovmf/OVMF_CODE.secboot.fd", "/usr/share/edk2/ovmf/OVMF_VARS.secboot.fd"},
+        {"/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"},
+        {"/usr/share/qemu/ovmf-x86_64-code.bin", "/usr/share/qemu/ovmf-x86_64-vars.bin"},
+        {"/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"},
+        {"/usr/share/AAVMF/AAVMF32_CODE.fd", "/usr/share/AAVMF/AAVMF32_VARS.fd"},
+    };
+    for (const auto& [code, variables] : pairs)
+        if (code == loader) return std::string{variables};
+    return {};
 }
 
 }  // namespace virtbus::qemu

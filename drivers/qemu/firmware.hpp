@@ -31,15 +31,20 @@ struct Firmware {
     bool has(std::string_view feature) const;
 };
 
-/// All descriptors in force, best first: the same name in a stronger folder wins, an empty file masks. Descriptors that
-/// cannot be understood are left out.
-std::vector<Firmware> load_firmwares(Files& files, const std::string& user_folder);
+/// All descriptors in force, best first: the same name in a later, stronger folder wins, an empty file masks.
+/// Descriptors that cannot be read or understood mask too, and are told in `problems`, a sentence each.
+std::vector<Firmware> load_firmwares(Files& files, const std::vector<std::string>& folders,
+                                     std::vector<std::string>& problems);
 /// nullopt-like (empty executable) when the text is no descriptor of a firmware.
 Firmware parse_firmware(std::string name, std::string_view text);
 
 /// The best one for os.firmware with the features asked for; nullptr when there is none.
 const Firmware* choose_firmware(const std::vector<Firmware>& firmwares, const Os& os, const Features* features);
+/// Why there is none: what was asked for, and the descriptors that came closest.
+std::string explain_no_firmware(const std::vector<Firmware>& firmwares, const Os& os, const Features* features);
 /// The one whose executable that is; nullptr when nobody describes it.
 const Firmware* find_firmware(const std::vector<Firmware>& firmwares, std::string_view executable);
+/// The template that belongs to a loader nobody describes, by the names that distributions give them; "" when unknown.
+std::string known_template(std::string_view loader);
 
 }  // namespace virtbus::qemu

@@ -83,6 +83,68 @@ std::string qcow2_image(std::string_view raw) {
     return image;
 }
 
+namespace {
+
+class Qcow2 {
+public:
+    explicit Qcow2(std::string_view image) : image_{image} {
+        require(image.size() >= 72 && image.starts_with("QFI\xfb"), "is no qcow2 image");
+        const auto version = at(4, 4), bits = at(20, 4);
+        require(version == 2 || version == 3, "is of an unknown version of qcow2");
+        require(bits >= 9 && bits <= 21, "has an impossible cluster size");
+        require(at(8, 8) == 0, "has a backing file");
+        require(at(32, 4) == 0, "is encrypted");
+        require(version == 2 || (at(72, 8) & ~std::uint64_t{1}) == 0, "has features that are not known here");
+        cluster_ = std::uint64_t{1} << bits;
+        size_ = at(24, 8);
+        require(size_ <= largest, "is larger than 64 MiB");
+        l1_entries_ = at(36, 4);
+        l1_table_ = at(40, 8);
+    }
+
+    std::string content() const {
+        std::string raw(size_, '\0');
+        const auto per_table = cluster_ / 8;
+        for (std::uint64_t offset = 0; offset < size_; offset += cluster_) {
+            const auto index = offset / cluster_, table = index / per_table;
+            require(table < l1_entries_, "has a table that is too short");
+            const auto l2_table = at(l1_table_ + 8 * table, 8) & place;
+            if (l2_table == 0) continue;
+            const auto entry = at(l2_table + 8 * (index % per_table), 8);
+            require((entry & compressed) == 0, "is compressed");
+            const auto data = entry & place;
+            if (data == 0 || (entry & 1) != 0) continue;
+            const auto length = std::min(cluster_, size_ - offset);
+            require(data < image_.size(), "is cut");
+            // The last cluster of the file may be short; the rest of it is zero.
+            image_.substr(data, length).copy(raw.data() + offset, length);
+        }
+        return raw;
+    }
+
+private:
+    static constexpr std::uint64_t place = 0x00fffffffffffe00, compressed = std::uint64_t{1} << 62;
+
+    static void require(bool holds, const char* what) {
+        if (!holds) throw Error{Code::unsupported_configuration, what};
+    }
+    std::uint64_t at(std::uint64_t offset, std::uint64_t width) const {
+        require(offset <= image_.size() && width <= image_.size() - offset, "is cut");
+        std::uint64_t value = 0;
+        for (std::uint64_t i = 0; i < width; ++i) value = value << 8 | static_cast<unsigned char>(image_[offset + i]);
+        return value;
+    }
+
+    std::string_view image_;
+    std::uint64_t cluster_ = 0, size_ = 0, l1_entries_ = 0, l1_table_ = 0;
+};
+
+}  // namespace
+
+std::string raw_of_qcow2(std::string_view image) {
+    return Qcow2{image}.content();
+}
+
 void write_store(const std::string& path, std::string_view content) {
     const std::string folder = std::filesystem::path{path}.parent_path().string();
     std::error_code ignored;

@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <set>
 
+#include "common/image_header.hpp"
 #include "qemu/command_line.hpp"
 #include "qemu/files_of.hpp"
 #include "qemu/nvram.hpp"
@@ -74,35 +75,79 @@ std::string read_template(const Fd& fd, const std::string& path) {
     return content;
 }
 
+/// The template's bytes in the store's format.
+std::string converted(std::string content, const std::string& path, const std::string& from, const std::string& to) {
+    if (from == to) return content;
+    try {
+        return to == "qcow2" ? qcow2_image(content) : raw_of_qcow2(content);
+    } catch (const Error& error) {
+        refuse(fmt::format("template '{}' {}; it cannot become a store of the format {}", path, error.what(), to));
+    }
+}
+
 Task<> make_store(Opening& opening, std::string path, std::string format) {
     const Os& os = opening.config.os;
+    const std::string loader = os.loader ? os.loader->path : "";
     if (!os.nvram || os.nvram->template_path.empty())
         refuse(
             fmt::format("the variable store '{}' has to be made, but no template is known for the loader '{}'; give "
                         "<nvram template=>",
-                        path, os.loader ? os.loader->path : ""));
+                        path, loader));
     const std::string from = os.nvram->template_path;
-    const std::string from_format = os.nvram->template_format.empty() ? "raw" : os.nvram->template_format;
-    if (from_format != format && from_format != "raw")
-        refuse(fmt::format("the variable store '{}' is to be {}, but its template is {}", path, format, from_format));
+    std::string from_format = os.nvram->template_format;
+    if (from_format.empty()) from_format = from.ends_with(".qcow2") ? "qcow2" : "raw";
     Fd source = co_await opening.resources.open_file(from, Access::read);
-    const bool convert = format == "qcow2" && from_format == "raw";
     co_await opening.work(fmt::format("making the variable store '{}'", path),
-                          [fd = std::move(source), from, path, convert] {
-                              std::string content = read_template(fd, from);
-                              write_store(path, convert ? qcow2_image(content) : content);
+                          [fd = std::move(source), from, path, from_format, format] {
+                              write_store(path, converted(read_template(fd, from), from, from_format, format));
                           });
 }
 
+enum class StoreKind { missing, file, block, other };
+
+StoreKind kind_of(const std::string& path) {
+    struct stat facts{};
+    if (::stat(path.c_str(), &facts) != 0) return StoreKind::missing;
+    return S_ISREG(facts.st_mode) ? StoreKind::file : S_ISBLK(facts.st_mode) ? StoreKind::block : StoreKind::other;
+}
+
+/// What its header names would be opened by QEMU itself.
+Task<> require_alone(Opening& opening, const OpenedFile& file) {
+    if (file.format != "qcow2") co_return;
+    const auto header = co_await opening.work(
+        fmt::format("reading the header of '{}'", file.path), [fd = duplicate(file.fd), path = file.path] {
+            return common::read_image_header(fd.get(), path, common::ImageFormat::qcow2);
+        });
+    if (!header.backing_file.empty() || !header.data_file.empty() || header.encrypted)
+        refuse(fmt::format("'{}' is encrypted or needs other files; firmware and its variables must be one file each",
+                           file.path));
+}
+
 Task<> open_store(Opening& opening, NamedFile named) {
-    const bool there = co_await opening.work(fmt::format("looking for '{}'", named.path),
-                                             [path = named.path] { return ::access(path.c_str(), F_OK) == 0; });
-    if (!there || opening.options.reset_nvram) co_await make_store(opening, named.path, named.format);
+    const auto kind = co_await opening.work(fmt::format("looking for '{}'", named.path),
+                                            [path = named.path] { return kind_of(path); });
+    const bool afresh = kind == StoreKind::missing || opening.options.reset_nvram;
+    const bool device = opening.config.os.nvram->type == StorageType::block || named.path.starts_with("/dev/");
+    if (kind == StoreKind::other || (afresh && (kind == StoreKind::block || device)))
+        refuse(fmt::format(
+            "the variable store '{}' of the loader '{}' is no regular file and cannot be made from a template",
+            named.path, opening.config.os.loader->path));
+    if (afresh) co_await make_store(opening, named.path, named.format);
     OpenedFile& file = opening.opened.files[named.key];
     file.path = named.path;
     file.format = named.format;
     file.fd = co_await opening.resources.open_file(named.path, Access::read_write);
     file.reader = co_await opening.resources.open_file(named.path, Access::read);
+    co_await require_alone(opening, file);
+}
+
+/// Without a store of its own it has nothing that could be made afresh.
+void require_store_for_reset(const Opening& opening) {
+    const Os& os = opening.config.os;
+    const bool writable = os.loader && os.loader->type == "pflash" && !os.loader->readonly.value_or(true);
+    if (opening.options.reset_nvram && writable)
+        refuse(fmt::format("the loader '{}' keeps its variables in its own file, for which no template is known",
+                           os.loader->path));
 }
 
 // ---- outputs, sockets
@@ -164,6 +209,7 @@ Task<> open_named(Opening& opening, NamedFile named) {
                              : co_await opening.resources.create_file(named.path);
         file.fd = write_only(std::move(fd), named.path);
     }
+    if (named.key == "loader") co_await require_alone(opening, file);
     if (named.use == Use::listener)
         file.fd = co_await opening.work(fmt::format("making socket '{}'", named.path),
                                         [path = named.path] { return listen_at(path); });
@@ -180,20 +226,6 @@ Fd open_cancel(const std::string& device) {
     return Fd{::open("/dev/null", O_WRONLY | O_CLOEXEC)};
 }
 
-Fd connect_tpm(const std::string& path) {
-    struct sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path)
-        refuse(fmt::format("TPM socket '{}': its name is longer than {} bytes", path, sizeof address.sun_path - 1));
-    std::memcpy(address.sun_path, path.data(), path.size());
-    Fd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-    if (!fd || ::connect(fd.get(), reinterpret_cast<const struct sockaddr*>(&address), sizeof address) != 0)
-        throw Error{Code::unsupported_configuration,
-                    fmt::format("TPM socket '{}': connecting: {}", path, std::strerror(errno))};
-    ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) & ~O_NONBLOCK);
-    return fd;
-}
-
 Task<> open_tpms(Opening& opening) {
     for (const auto& tpm : opening.config.devices.tpms) {
         if (tpm.model == "spapr-tpm-proxy") continue;
@@ -207,7 +239,7 @@ Task<> open_tpms(Opening& opening) {
         if (tpm.backend.type == "external" && tpm.backend.source)
             opening.opened.files[key].fd =
                 co_await opening.work(fmt::format("connecting to '{}'", tpm.backend.source->path),
-                                      [path = tpm.backend.source->path] { return connect_tpm(path); });
+                                      [path = tpm.backend.source->path] { return connect_to(path); });
     }
 }
 
@@ -334,6 +366,7 @@ std::uint32_t take_cid(const std::optional<VsockCid>& wish, const std::function<
 Task<OpenedResources> open_resources(const DomainConfig& config, Resources& resources, Workers& workers,
                                      OpenOptions options) {
     Opening opening{config, resources, workers, options, {}};
+    require_store_for_reset(opening);
     for (auto& file : files_of(config, options.runtime_folder)) co_await open_named(opening, std::move(file));
     co_await open_disks(opening);
     co_await open_hostdevs(opening);

@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,6 +15,7 @@
 
 #include "qemu/guest.hpp"
 #include "qemu/guest_record.hpp"
+#include "qemu/opening.hpp"
 #include "qemu/tpm_talk.hpp"
 
 namespace virtbus::qemu {
@@ -46,22 +46,6 @@ std::pair<Fd, Fd> socket_pair() {
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) < 0)
         throw Error{Code::internal, fmt::format("no socket for a TPM: {}", std::strerror(errno))};
     return {Fd{ends[0]}, Fd{ends[1]}};
-}
-
-Fd duplicate(const Fd& fd) {
-    Fd copy{::fcntl(fd.get(), F_DUPFD_CLOEXEC, 3)};
-    if (!copy) throw Error{Code::limits_exceeded, fmt::format("no descriptor is left: {}", std::strerror(errno))};
-    return copy;
-}
-
-Fd sealed_memory(const std::string& bytes) {
-    Fd memory{::memfd_create("virtbus-secret", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
-    constexpr int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
-    const bool written =
-        memory && ::write(memory.get(), bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size());
-    if (!written || ::lseek(memory.get(), 0, SEEK_SET) != 0 || ::fcntl(memory.get(), F_ADD_SEALS, seals) != 0)
-        throw Error{Code::internal, fmt::format("no memory for a secret: {}", std::strerror(errno))};
-    return memory;
 }
 
 std::uint64_t size_of(const Fd& fd) {

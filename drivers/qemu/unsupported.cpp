@@ -60,13 +60,6 @@ void check_contradictions(const DomainConfig& config, const Capabilities&, Probl
             problems.emplace_back("iommu with eim: needs type kvm and <features><ioapic driver='qemu'/>");
 }
 
-void check_firmware(const DomainConfig& config, const Capabilities&, Problems& problems) {
-    const bool found = config.os.loader && !config.os.loader->path.empty();
-    if (config.os.firmware == "efi" && !found)
-        problems.push_back(fmt::format(
-            "firmware efi: no descriptor of this host fits machine {} and the features asked for", config.os.machine));
-}
-
 /// The value of a member of a flat JSON object that the command line wrote.
 std::string_view member_of(std::string_view json, std::string_view name) {
     const auto key = fmt::format("\"{}\":\"", name);
@@ -113,7 +106,6 @@ std::vector<std::string> unsupported(const DomainConfig& config, const Capabilit
     check_interfaces(config, capabilities, problems);
     check_small_devices(config, capabilities, problems);
     check_displays(config, capabilities, problems);
-    check_firmware(config, capabilities, problems);
     check_contradictions(config, capabilities, problems);
     check_line(config, capabilities, problems);
     return problems;

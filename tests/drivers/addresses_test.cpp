@@ -282,6 +282,46 @@ TEST(FirmwareChoice, RubbishIsNoDescriptor) {
         EXPECT_EQ(parse_firmware("x.json", text).executable, "") << text;
 }
 
+TEST(FirmwareChoice, TellsWhatCameClosest) {
+    const auto& all = known_surroundings().firmwares;
+    const auto os = uefi(
+        "<firmware><feature enabled='no' name='secure-boot'/><feature enabled='yes' "
+        "name='enrolled-keys'/></firmware>");
+    ASSERT_EQ(choose_firmware(all, os, nullptr), nullptr);
+    const auto why = explain_no_firmware(all, os, nullptr);
+    EXPECT_NE(why.find("no secure-boot, enrolled-keys"), why.npos) << why;
+    EXPECT_NE(why.find("40.json has secure-boot"), why.npos) << why;
+    EXPECT_NE(why.find("60.json lacks enrolled-keys"), why.npos) << why;
+    EXPECT_NE(explain_no_firmware({}, os, nullptr).find("none of that kind"), std::string::npos);
+    // What keeps code and variables in one file, or none at all, is for those who ask for it.
+    auto combined = all[1];
+    combined.mode = "combined";
+    EXPECT_EQ(choose_firmware({combined}, uefi(), nullptr), nullptr);
+    auto stateless = all[1];
+    stateless.mode = "stateless";
+    EXPECT_EQ(choose_firmware({stateless}, uefi(), nullptr), nullptr);
+    EXPECT_NE(choose_firmware({stateless}, uefi("<loader stateless='yes'/>"), nullptr), nullptr);
+    EXPECT_EQ(choose_firmware(all, uefi("<loader stateless='yes'/>"), nullptr), nullptr);
+}
+
+TEST(FirmwareChoice, LoadersThatNobodyDescribesHaveTheirUsualTemplates) {
+    const auto os = [](const std::string& more) {
+        return whole(
+                   "<domain type='qemu'><name>n</name><uuid>00000000-0000-4000-8000-000000000001</uuid>"
+                   "<memory>65536</memory><os><type arch='x86_64' machine='q35'>hvm</type>" +
+                   more + "</os></domain>")
+            .os;
+    };
+    EXPECT_EQ(os("<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE.fd</loader>").nvram->template_path,
+              "/usr/share/OVMF/OVMF_VARS.fd");
+    EXPECT_EQ(os("<loader readonly='yes' type='pflash'>/mine.fd</loader>").nvram->template_path, "");
+    EXPECT_FALSE(os("<loader readonly='yes' type='pflash' stateless='yes'>/mine.fd</loader>").nvram);
+    EXPECT_FALSE(os("<loader readonly='no' type='pflash'>/mine.fd</loader>").nvram);
+    EXPECT_FALSE(os("<loader type='rom'>/bios.bin</loader>").nvram);
+    EXPECT_THROW(os("<loader type='rom'>/bios.bin</loader><nvram>/vars</nvram>"), Error);
+    EXPECT_THROW(os("<loader readonly='yes' type='pflash' stateless='yes'>/a</loader><nvram>/vars</nvram>"), Error);
+}
+
 TEST(FirmwareChoice, FillsLoaderStoreAndSmm) {
     const auto config = whole(
         "<domain type='qemu'><name>n</name><uuid>00000000-0000-4000-8000-000000000001</uuid><memory>65536</memory><os "

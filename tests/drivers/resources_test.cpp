@@ -219,6 +219,79 @@ TEST_F(Opening, AVariableStoreIsMadeOnceFromItsTemplate) {
     }
 }
 
+TEST_F(Opening, StoresOfEitherFormatComeFromTemplatesOfEither) {
+    write("CODE.fd", std::string(4096, 'c'));
+    const std::string variables = "begin" + std::string(200000, '\0') + "end" + std::string(507, 'v') + "last";
+    write("VARS.fd", variables);
+    qemu_img("convert -f raw -O qcow2 -o cluster_size=4096 VARS.fd VARS.qcow2");
+    for (const char* format : {"raw", "qcow2"}) {
+        std::filesystem::remove_all(path("new"));
+        open(domain("", fmt::format("<loader readonly='yes' type='pflash'>{0}/CODE.fd</loader><nvram "
+                                    "template='{0}/VARS.qcow2' format='{1}'>{0}/new/store</nvram>",
+                                    bed.folder.path, format)));
+        qemu_img(fmt::format("convert -f {} -O raw new/store back.raw", format));
+        EXPECT_EQ(read_text(path("back.raw")).substr(0, variables.size()), variables) << format;
+    }
+    // What such a template may not be.
+    write("secret", "x");
+    const auto from = [&](const char* format) {
+        std::filesystem::remove_all(path("new"));
+        return refusal(domain("", fmt::format("<loader readonly='yes' type='pflash'>{0}/CODE.fd</loader><nvram "
+                                              "template='{0}/bad' templateFormat='qcow2' format='{1}'>{0}/new/store"
+                                              "</nvram>",
+                                              bed.folder.path, format)));
+    };
+    qemu_img("create -f qcow2 -b secret -F raw bad 1M");
+    EXPECT_NE(from("raw").find("backing file"), std::string::npos);
+    EXPECT_NE(from("qcow2").find("needs other files"), std::string::npos);
+    qemu_img("convert -c -f raw -O qcow2 VARS.fd bad");
+    EXPECT_NE(from("raw").find("compressed"), std::string::npos);
+    const auto whole = read_text(path("VARS.qcow2"));
+    for (const std::size_t size :
+         {std::size_t{0}, std::size_t{3}, std::size_t{71}, std::size_t{104}, whole.size() / 4}) {
+        write("bad", whole.substr(0, size));
+        EXPECT_NE(from("raw"), "") << size;
+        EXPECT_FALSE(std::filesystem::exists(path("new/store"))) << size;
+    }
+}
+
+TEST_F(Opening, AResetIsRefusedBeforeAnythingIsChanged) {
+    write("CODE.fd", "c");
+    const auto combined =
+        domain(fmt::format("<serial type='file'><source path='{0}/out'/></serial>", bed.folder.path),
+               fmt::format("<loader readonly='no' type='pflash'>{0}/CODE.fd</loader>", bed.folder.path));
+    EXPECT_TRUE(open(combined).files.contains("loader"));
+    std::filesystem::remove(path("out"));
+    try {
+        open(combined, true);
+        ADD_FAILURE();
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), Code::unsupported_configuration);
+        EXPECT_NE(std::string_view{error.what()}.find("CODE.fd"), std::string_view::npos);
+    }
+    EXPECT_FALSE(std::filesystem::exists(path("out")));
+    std::filesystem::create_directory(path("folder"));
+    EXPECT_NE(refusal(domain("", fmt::format("<loader readonly='yes' type='pflash'>{0}/CODE.fd</loader><nvram "
+                                             "template='{0}/CODE.fd'>{0}/folder</nvram>",
+                                             bed.folder.path)))
+                  .find("no regular file"),
+              std::string::npos);
+}
+
+TEST_F(Opening, TheHostsTpmComesAsDescriptors) {
+    write("tpm7", "");
+    const auto config =
+        domain(fmt::format("<tpm model='tpm-tis'><backend type='passthrough'><device path='{}'/>"
+                           "</backend></tpm>",
+                           path("tpm7")));
+    auto opened = open(config);
+    EXPECT_EQ(::fcntl(opened.files.at("tpm:tpm0/cancel").fd.get(), F_GETFL) & O_ACCMODE, O_WRONLY);
+    const auto line = line_of(config, opened);
+    EXPECT_NE(line.find("-tpmdev passthrough,id=tpm-tpm0,path=/dev/fdset/1,cancel-path=/dev/fdset/2"), line.npos)
+        << line;
+    EXPECT_EQ(line.find(bed.folder.path), line.npos);
+}
+
 TEST_F(Opening, AStoreWithoutTemplateNamesTheLoader) {
     write("CODE.fd", "c");
     const auto config =

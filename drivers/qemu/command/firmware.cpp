@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "qemu/command/families.hpp"
+#include "virtbus/error.hpp"
 
 namespace virtbus::qemu {
 
@@ -33,11 +34,21 @@ void add_flash(Argv& line, const char* key, const std::string& node, bool read_o
                       .set("file", storage));
 }
 
+void require_local_store(const Os& os) {
+    if (!os.nvram || !os.nvram->source) return;
+    const auto type = os.nvram->type.value_or(StorageType::file);
+    if (type != StorageType::file && type != StorageType::block)
+        throw Error{Code::unsupported_configuration,
+                    fmt::format("the variable store of the loader '{}' is of type '{}'; 'file' and 'block' are served",
+                                os.loader->path, word(type))};
+}
+
 }  // namespace
 
 void add_firmware_images(Argv& line) {
     const auto& loader = line.config.os.loader;
     if (!loader || loader->type != "pflash") return;
+    require_local_store(line.config.os);
     add_flash(line, "loader", "libvirt-pflash0", loader->readonly.value_or(true));
     add_flash(line, "nvram", "libvirt-pflash1", false);
 }
