@@ -127,11 +127,12 @@ Task<> open_store(Opening& opening, NamedFile named) {
     const auto kind = co_await opening.work(fmt::format("looking for '{}'", named.path),
                                             [path = named.path] { return kind_of(path); });
     const bool afresh = kind == StoreKind::missing || opening.options.reset_nvram;
-    const bool device = opening.config.os.nvram->type == StorageType::block || named.path.starts_with("/dev/");
-    if (kind == StoreKind::other || (afresh && (kind == StoreKind::block || device)))
+    const bool device = opening.config.os.nvram->type == StorageType::block;
+    // A file that is called a device, or the other way round, is a mistake in the definition that QEMU would not name.
+    if (kind == StoreKind::other || (kind == StoreKind::block) != device || (device && afresh))
         refuse(fmt::format(
-            "the variable store '{}' of the loader '{}' is no regular file and cannot be made from a template",
-            named.path, opening.config.os.loader->path));
+            "the variable store '{}' of the loader '{}' is {}", named.path, opening.config.os.loader->path,
+            device ? "a block device, which must be there and cannot be made from a template" : "no regular file"));
     if (afresh) co_await make_store(opening, named.path, named.format);
     OpenedFile& file = opening.opened.files[named.key];
     file.path = named.path;

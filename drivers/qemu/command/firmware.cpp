@@ -22,7 +22,11 @@ void add_flash(Argv& line, const char* key, const std::string& node, bool read_o
         line.blockdev(empty_flash(storage, std::string_view{key} == "loader" ? 3 << 20 : 1 << 20));
     } else {
         Json bottom;
-        bottom.set("driver", "file").set("filename", line.fdset(*file)).set("node-name", storage);
+        const auto& nvram = line.config.os.nvram;
+        const bool device = std::string_view{key} == "nvram" && nvram && nvram->type == StorageType::block;
+        bottom.set("driver", device ? "host_device" : "file")
+            .set("filename", line.fdset(*file))
+            .set("node-name", storage);
         bottom.set("auto-read-only", true).set("discard", "unmap");
         line.blockdev(bottom);
     }
