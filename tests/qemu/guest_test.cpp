@@ -116,6 +116,27 @@ TEST(BareGuest, WhatTheHostCannotDoIsSaidBefore) {
     }
 }
 
+/// What the emulator was asked once about its processors decides, not a list of our own.
+TEST(BareGuest, IsToldWhichFeaturesItsProcessorWouldMiss) {
+    QemuBed bed;
+    auto config = QemuBed::bare();
+    auto& cpu = config.cpu.emplace();
+    cpu.model.emplace().name = "Haswell";
+    for (const auto& [name, policy] : {std::pair{"aes", "require"}, {"avx512f", "require"}, {"sse2", "forbid"}}) {
+        auto& feature = cpu.features.emplace_back();
+        feature.name = name;
+        feature.policy = policy;
+    }
+    bed.host.run(bed.driver->complete(config, nullptr));
+    const auto problems = bed.run(bed.driver->unsupported(config));
+    ASSERT_EQ(problems.size(), 2U);
+    EXPECT_THAT(problems[0], testing::AllOf(testing::HasSubstr("sse2"), testing::HasSubstr("forbidden")));
+    EXPECT_THAT(problems[1], testing::AllOf(testing::HasSubstr("avx512f"), testing::HasSubstr("pcid"),
+                                            testing::Not(testing::HasSubstr("aes"))));
+    config.cpu->check = "none";
+    EXPECT_THAT(bed.run(bed.driver->unsupported(config)), testing::IsEmpty());
+}
+
 TEST(BareGuest, DescribesTheHostInLibvirtsFormat) {
     QemuBed bed;
     const auto host = bed.run(bed.driver->capabilities());
