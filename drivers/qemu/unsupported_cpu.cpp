@@ -4,29 +4,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 
 #include "qemu/chipset.hpp"
-#include "qemu/command/writer.hpp"
 #include "qemu/cpu_features.hpp"
 #include "qemu/unsupported_parts.hpp"
 
 namespace virtbus::qemu {
-
-std::string feature_name(const std::string& name) {
-    constexpr std::array no_switch{"cmt", "mbm_total", "mbm_local", "osxsave", "ospke"};
-    if (std::ranges::count(no_switch, name)) return {};
-    if (name == "pclmuldq") return "pclmulqdq";
-    if (name == "sse4_1" || name == "sse4-1") return "sse4.1";
-    if (name == "sse4_2" || name == "sse4-2") return "sse4.2";
-    if (name == "ffxsr") return "fxsr-opt";
-    if (name == "sse3") return "pni";
-    if (name == "i64") return "lm";
-    if (name == "xd") return "nx";
-    std::string out = require_word(name, "CPU feature");
-    std::ranges::replace(out, '_', '-');
-    return out;
-}
 
 namespace {
 
@@ -84,6 +67,31 @@ void check_model(const DomainConfig& config, const Capabilities& known, Problems
                                                           : std::string_view{cpu.vendor};
     if (config.type == "kvm" && !name.empty() && vendor != host.words.end() && vendor->second != name)
         problems.push_back(fmt::format("cpu vendor {}: this host's is {}", cpu.vendor, vendor->second));
+}
+
+/// Those that QEMU refuses to give without another.
+void check_enlightenments(const DomainConfig& config, Problems& problems) {
+    const HypervFeatures& hyperv = *config.features->hyperv;
+    const auto on = [](const auto& feature) { return feature && feature->state.value_or(true); };
+    const bool time = config.clock && std::ranges::any_of(config.clock->timers, [](const Timer& timer) {
+                          return timer.name == "hypervclock" && timer.present.value_or(true);
+                      });
+    struct Need {
+        const char* name;
+        bool asked;
+        const char* other;
+        bool there;
+    };
+    const Need needs[]{{"stimer", on(hyperv.stimer), "vpindex", on(hyperv.vpindex)},
+                       {"stimer", on(hyperv.stimer), "synic", on(hyperv.synic)},
+                       {"stimer", on(hyperv.stimer), "<timer name='hypervclock'/>", time},
+                       {"synic", on(hyperv.synic), "vpindex", on(hyperv.vpindex)},
+                       {"tlbflush", on(hyperv.tlbflush), "vpindex", on(hyperv.vpindex)},
+                       {"ipi", on(hyperv.ipi), "vpindex", on(hyperv.vpindex)},
+                       {"evmcs", on(hyperv.evmcs), "vapic", on(hyperv.vapic)}};
+    for (const auto& need : needs)
+        if (need.asked && !need.there)
+            problems.push_back(fmt::format("features hyperv {}: needs {} too", need.name, need.other));
 }
 
 }  // namespace
@@ -149,28 +157,7 @@ void check_hypervisor_features(const DomainConfig& config, const Capabilities& k
         if (size == 0 || (size & (size - 1)) != 0)
             problems.emplace_back("features kvm dirty-ring: its size is a power of two from 1024 to 65536");
     }
-    if (!features.hyperv || features.hyperv->mode == "passthrough") return;
-    const HypervFeatures& hyperv = *features.hyperv;
-    const auto on = [](const auto& feature) { return feature && feature->state.value_or(true); };
-    const bool time = config.clock && std::ranges::any_of(config.clock->timers, [](const Timer& timer) {
-                          return timer.name == "hypervclock" && timer.present.value_or(true);
-                      });
-    struct Need {
-        const char* name;
-        bool asked;
-        const char* other;
-        bool there;
-    };
-    const Need needs[]{{"stimer", on(hyperv.stimer), "vpindex", on(hyperv.vpindex)},
-                       {"stimer", on(hyperv.stimer), "synic", on(hyperv.synic)},
-                       {"stimer", on(hyperv.stimer), "<timer name='hypervclock'/>", time},
-                       {"synic", on(hyperv.synic), "vpindex", on(hyperv.vpindex)},
-                       {"tlbflush", on(hyperv.tlbflush), "vpindex", on(hyperv.vpindex)},
-                       {"ipi", on(hyperv.ipi), "vpindex", on(hyperv.vpindex)},
-                       {"evmcs", on(hyperv.evmcs), "vapic", on(hyperv.vapic)}};
-    for (const auto& need : needs)
-        if (need.asked && !need.there)
-            problems.push_back(fmt::format("features hyperv {}: needs {} too", need.name, need.other));
+    if (features.hyperv && features.hyperv->mode != "passthrough") check_enlightenments(config, problems);
 }
 
 void check_clock(const DomainConfig& config, const Capabilities&, Problems& problems) {
