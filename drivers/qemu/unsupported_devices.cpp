@@ -55,6 +55,8 @@ void check_link(const Checked& it) {
                         interface.filterref->filter));
     if (interface.bandwidth && interface.bandwidth->outbound)
         it.refuse("limits of what a guest sends (<outbound>) are not served; <inbound> is");
+    if (interface.backend && !interface.backend->tap.empty() && interface.backend->tap != "/dev/net/tun")
+        it.refuse("taps come from /dev/net/tun; another <backend tap=> is not served");
     if (interface.coalesce_rx_frames_max) it.refuse("coalescing of frames on a link is not served yet");
     if (interface.trust_guest_rx_filters.value_or(false) && interface.type == InterfaceType::direct)
         it.refuse("trusting the guest's receive filters is not served yet");
