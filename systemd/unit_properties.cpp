@@ -96,7 +96,7 @@ void add_helper(UnitProperties& all, UnitRequest request, bool system) {
     add(all, "PartOf", machine);
     add(all, "Before", machine);
     add(all, "MemoryDenyWriteExecute", true);
-    add(all, "SystemCallFilter", Calls{true, {"@system-service"}});
+    add(all, "SystemCallFilter", Calls{true, {"@system-service", "seccomp"}});  // it narrows itself further
     if (system && !request.network) add(all, "PrivateNetwork", true);
 }
 

@@ -133,6 +133,10 @@ Task<Fd> TpmEmulator::run(const Wish& wish, const Place& place, std::string help
         for (const char* option : {"--key", "--migration-key"}) {
             auto& password = passwords[static_cast<std::size_t>(number - 5)];
             password = sealed_memory(bytes);
+            // It is read from where the descriptor stands, and an empty password would be taken too.
+            if (bytes.empty() || ::lseek(password.get(), 0, SEEK_SET) != 0)
+                throw Error{Code::unsupported_configuration,
+                            fmt::format("the secret {} of {} is empty or cannot be read", secret, who(wish.domain))};
             request.fds.emplace_back(password.get(), number);
             request.argv.insert(request.argv.end(), {option, fmt::format("pwdfd={},mode=aes-256-cbc", number++)});
         }
@@ -158,10 +162,24 @@ Task<> TpmEmulator::converse(const Wish& wish, const Fd& control, Say say) {
         if (error.code() != Code::hypervisor_failed) throw;
         why = error.what();
     }
+    why += co_await how_it_ended();
     const auto words = co_await ports_.workers.run(
         "reading the log", [record = record_] { return last_words(record); }, in(program_.times.kill));
     throw Error{Code::hypervisor_failed, fmt::format("{} cannot be used: {}{}{}", who(wish.domain), why,
                                                      words.empty() ? "" : "; its last words: ", words)};
+}
+
+/// For programs that die without a word; "" while it runs.
+Task<std::string> TpmEmulator::how_it_ended() {
+    try {
+        co_await wait_gone(in(program_.times.notice));
+        const auto status = co_await ports_.units.exit_status(record_.unit, record_.pid, in(program_.times.kill));
+        if (status.known && status.signal != 0) co_return fmt::format(" (killed by signal {})", status.signal);
+        if (status.known) co_return fmt::format(" (exit code {})", status.code);
+    } catch (const Error&) {
+        co_return std::string{};
+    }
+    co_return std::string{};
 }
 
 /// A new TPM makes its seeds by itself when it is switched on first; what is left to do is to choose its PCR banks.

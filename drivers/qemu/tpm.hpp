@@ -18,6 +18,7 @@ struct TpmTimes {
     Duration answer{10000};  ///< an emulator that says nothing for so long is given up
     Duration leave{2000};    ///< from QEMU's end to its own; then it is killed
     Duration kill{5000};
+    Duration notice{200};  ///< from the end of its socket to that of the process
 };
 
 /// Where the program is; tests have others.
@@ -84,6 +85,7 @@ private:
     Task<> converse(const Wish& wish, const Fd& control, Say say);
     void take(Unit unit);
     Task<> wait_gone(Deadline deadline);
+    Task<std::string> how_it_ended();
     Task<> clear();
     Task<> remove_made();
 

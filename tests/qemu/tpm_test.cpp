@@ -161,11 +161,11 @@ TEST_F(TpmTest, AProgramThatMisbehavesIsToldWithItsLastWords) {
         const char *script, *words;
     };
     for (const auto& [script, words] :
-         {Case{"echo 'no way today' >&2; exit 3", "it ended; its last words: no way today"},
+         {Case{"echo 'no way today' >&2; exit 3", "it ended (exit code 3); its last words: no way today"},
           Case{"echo 'thinking'; sleep 600 & wait", "did not answer within 300 ms; its last words: thinking"},
           Case{"echo 'I am no TPM at all, whatever you ask' >&3; sleep 600 & wait",
                "answered set-data-fd with the error"},
-          Case{"cat /dev/zero >&3", "did not answer within"}, Case{"kill -9 $$", "it ended"}}) {
+          Case{"cat /dev/zero >&3", "did not answer within"}, Case{"kill -9 $$", "it ended (killed by signal 9)"}}) {
         stand_in(script);
         const auto why = refusal(with(emulated()));
         EXPECT_THAT(why, HasSubstr(words));
