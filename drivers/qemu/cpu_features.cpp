@@ -23,4 +23,9 @@ std::string feature_name(const std::string& name) {
     return out;
 }
 
+bool tells_of_host(std::string_view feature) {
+    constexpr std::array left_out{"invtsc", "topoext", "intel-pt"};
+    return std::ranges::count(left_out, feature) == 0;
+}
+
 }  // namespace virtbus::qemu

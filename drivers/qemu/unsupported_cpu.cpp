@@ -39,7 +39,7 @@ void check_features(const DomainConfig& config, const Capabilities& known, Probl
     for (const auto& feature : cpu.features) {
         const auto name = feature_name(feature.name);
         if (name.empty() || !host.known()) continue;
-        if (wanted(feature) && !host.has(name)) missing.push_back(name);
+        if (wanted(feature) && tells_of_host(name) && !host.has(name)) missing.push_back(name);
         if (feature.policy == "forbid" && host.has(name))
             problems.push_back(fmt::format("cpu feature {}: it is forbidden, and {} has it", name, here(config)));
     }

@@ -80,6 +80,8 @@ TEST(Processor, WhatIsMissingIsNamed) {
     EXPECT_NE(problems_of("<cpu match='strict'><model>Nehalem</model></cpu>").find("strict"), std::string::npos);
     EXPECT_NE(problems_of("<cpu><model>Unheard</model></cpu>").find("Unheard"), std::string::npos);
     EXPECT_EQ(problems_of("<cpu mode='host-passthrough'/>"), "");
+    EXPECT_EQ(problems_of("<cpu><model>Nehalem</model><feature name='invtsc'/><feature name='topoext'/></cpu>"), "")
+        << "of these QEMU does not tell";
 }
 
 TEST(Hypervisor, FeaturesThatNeedOthersSaySo) {

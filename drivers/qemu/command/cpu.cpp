@@ -124,7 +124,7 @@ void add_features(KeyValues& out, const Argv& line) {
         const bool off = feature.policy == "disable" || feature.policy == "forbid";
         if (on || off) out.add(name, on);
         // What is optional depends on the host; one that does not tell leaves it to the model.
-        if (feature.policy == "optional" && host.known()) out.add(name, host.has(name));
+        if (feature.policy == "optional" && host.known() && tells_of_host(name)) out.add(name, host.has(name));
     }
     // Under check='full' the guest gets exactly what is named, or does not start.
     if (cpu.check == "full" && line.chipset.x86() && !line.runnable()) out.add("enforce", true);
