@@ -59,6 +59,23 @@ TEST(UnitProperties, TheSystemsSandboxIsWhole) {
         EXPECT_TRUE(has(all, name)) << name;
 }
 
+TEST(UnitProperties, AHelperGoesWithItsMachineAndMayDoLess) {
+    auto request = named("web-swtpm");
+    const auto machine = unit_name(request);
+    request.name = "web";
+    request.helper = "swtpm";
+    EXPECT_EQ(unit_name(request), "virtbus-qemu-3-web-swtpm.service");
+    EXPECT_NE(unit_name(request), machine) << "no name of a machine is a helper's";
+    for (const bool system : {true, false}) {
+        const TransientUnits::Options options{"/usr/libexec/virtbus/virtbus-launch", std::nullopt, system};
+        const auto all = unit_properties(request, options, 0);
+        for (const auto* name : {"PartOf", "Before", "SystemCallFilter", "MemoryDenyWriteExecute"})
+            EXPECT_TRUE(has(all, name)) << name;
+        EXPECT_EQ(has(all, "PrivateNetwork"), system);
+    }
+    EXPECT_FALSE(has(unit_properties(named("web"), {"/launch", std::nullopt, true}, 0), "PartOf"));
+}
+
 TEST(UnitProperties, AUsersManagerIsAskedForNothingItCannotGrant) {
     const TransientUnits::Options options{"/usr/libexec/virtbus/virtbus-launch", std::nullopt, false};
     const auto all = unit_properties(named("web"), options, 0);
