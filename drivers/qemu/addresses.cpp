@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <map>
 #include <set>
 #include <tuple>
@@ -43,6 +44,18 @@ DriveAddress drive_of(unsigned index, const DriveBus& bus) {
     address.bus = index % bus.units / bus.per_bus;
     address.unit = index % bus.units % bus.per_bus;
     if (bus.kept_unit && address.unit >= bus.kept_unit) ++address.unit;
+    return address;
+}
+
+/// The place of "nvme1n2": the second namespace of controller 1.
+DriveAddress namespace_of(const Disk& disk) {
+    DriveAddress address;
+    unsigned controller = 0, number = 0;
+    char rest = 0;
+    if (std::sscanf(disk.target.dev.c_str(), "nvme%3un%3u%c", &controller, &number, &rest) != 2 || number == 0)
+        refuse(fmt::format("{}: its target on the bus 'nvme' is called like 'nvme0n1'", name_of(disk)));
+    address.controller = controller;
+    address.unit = number - 1;
     return address;
 }
 
@@ -371,6 +384,10 @@ void assign_drive_addresses(DomainConfig& config) {
     for (const auto& hostdev : config.devices.hostdevs)
         if (const auto* at = hostdev.info.address_as<DriveAddress>()) take_drive(taken, "scsi", *at, "hostdev");
     for (auto& disk : config.devices.disks) {
+        if (disk.target.bus == "nvme" && !disk.info.address) {
+            disk.info.address = namespace_of(disk);
+            take_drive(taken, disk.target.bus, *disk.info.address_as<DriveAddress>(), name_of(disk));
+        }
         const DriveBus* bus = find_drive_bus(disk.target.bus);
         if (!bus || disk.info.address) continue;
         const int index = index_of_target(disk.target.dev);

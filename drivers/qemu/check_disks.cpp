@@ -48,17 +48,6 @@ void check_bus(const Disk& disk) {
     }
 }
 
-bool has_iothread(const DomainConfig& config, unsigned id) {
-    const auto& told = config.iothreadids;
-    if (std::ranges::any_of(told, [&](auto& thread) { return thread.id == id; })) return true;
-    // The others take the free numbers from 1 up.
-    const std::size_t more = std::max<std::size_t>(config.iothreads.value_or(0), told.size()) - told.size();
-    std::size_t free = 0;
-    for (unsigned n = 1; n <= id; ++n)
-        if (!std::ranges::any_of(told, [&](auto& thread) { return thread.id == n; })) ++free;
-    return free <= more;
-}
-
 void check_driver(const Disk& disk, const DomainConfig& config) {
     if (!disk.driver) return;
     const auto& driver = *disk.driver;
@@ -101,12 +90,37 @@ void check_limits(const Disk& disk) {
 
 }  // namespace
 
+bool has_iothread(const DomainConfig& config, unsigned id) {
+    const auto& told = config.iothreadids;
+    if (std::ranges::any_of(told, [&](auto& thread) { return thread.id == id; })) return true;
+    // The others take the free numbers from 1 up.
+    const std::size_t more = std::max<std::size_t>(config.iothreads.value_or(0), told.size()) - told.size();
+    std::size_t free = 0;
+    for (unsigned n = 1; n <= id; ++n)
+        if (!std::ranges::any_of(told, [&](auto& thread) { return thread.id == n; })) ++free;
+    return free <= more;
+}
+
+bool shares_memory(const DomainConfig& config) {
+    const bool all = config.memory_backing && config.memory_backing->access_mode == "shared";
+    if (!config.cpu || !config.cpu->numa || config.cpu->numa->cells.empty()) return all;
+    return std::ranges::all_of(config.cpu->numa->cells,
+                               [&](auto& cell) { return cell.mem_access.empty() ? all : cell.mem_access == "shared"; });
+}
+
 void check_disk(const Disk& disk, const DomainConfig& config) {
     check_bus(disk);
     check_driver(disk, config);
     check_limits(disk);
+    if (disk.type == StorageType::vhostuser && !shares_memory(config))
+        refuse(disk, "type='vhostuser' needs <memoryBacking><access mode='shared'/>");
     if (disk.rawio.value_or(false)) refuse(disk, "rawio='yes' needs a capability that guests are not given");
     if (disk.sgio == "unfiltered") refuse(disk, "sgio='unfiltered' is no longer offered by kernels");
+    const bool ata = disk.target.bus == "ide" || disk.target.bus == "sata";
+    if (disk.readonly && ata && disk.device == DiskDevice::disk)
+        refuse(disk,
+               fmt::format("a hard disk on the bus '{}' cannot be read-only; 'virtio', 'scsi' and 'usb' disks can",
+                           disk.target.bus));
     if (!disk.backenddomain.empty()) refuse(disk, "a backenddomain is Xen's");
     if (!disk.wwn.empty() &&
         (disk.wwn.size() != 16 || disk.wwn.find_first_not_of("0123456789abcdefABCDEF") != disk.wwn.npos))

@@ -46,7 +46,7 @@ void complete_boot(DomainConfig& config) {
     };
     const Devices& devices = config.devices;
     const bool by_device = ordered(devices.disks) || ordered(devices.interfaces) || ordered(devices.hostdevs) ||
-                           ordered(devices.redirdevs);
+                           ordered(devices.redirdevs) || ordered(devices.filesystems);
     if (by_device && !config.os.boot_devices.empty())
         refuse("both <os><boot dev=> and <boot order=> of a device are given; only one of them may be");
     if (!by_device && config.os.boot_devices.empty()) config.os.boot_devices = {"hd"};

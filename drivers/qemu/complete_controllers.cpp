@@ -73,6 +73,7 @@ void add_for_devices(DomainConfig& config) {
         ControllerType type;
     };
     constexpr Kind kinds[]{{"scsi", ControllerType::scsi},
+                           {"nvme", ControllerType::nvme},
                            {"ide", ControllerType::ide},
                            {"sata", ControllerType::sata},
                            {"fdc", ControllerType::fdc}};

@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "qemu/check_disks.hpp"
 #include "qemu/command/families.hpp"
 #include "qemu/pci_devices.hpp"
 #include "virtbus/error.hpp"
@@ -29,7 +30,7 @@ constexpr std::array usb_models{Model{"piix3-uhci", "piix3-usb-uhci"},
 constexpr std::array scsi_models{Model{"lsilogic", "lsi53c895a"},   Model{"auto", "lsi53c895a"},
                                  Model{"lsisas1068", "mptsas1068"}, Model{"lsisas1078", "megasas"},
                                  Model{"vmpvscsi", "pvscsi"},       Model{"ibmvscsi", "spapr-vscsi"},
-                                 Model{"am53c974", "am53c974"},     Model{"dc390", "dc-390"}};
+                                 Model{"am53c974", "am53c974"},     Model{"dc390", "dc390"}};
 
 template <std::size_t n>
 std::string device_of(const std::array<Model, n>& models, const Controller& controller) {
@@ -68,6 +69,10 @@ Json scsi_controller(Argv& line, const Controller& controller) {
     device.set("driver", line.virtio_driver("virtio-scsi", model, controller.info));
     if (!controller.driver) return device;
     const auto& driver = *controller.driver;
+    if (driver.iothread && !has_iothread(line.config, *driver.iothread))
+        throw Error{Code::unsupported_configuration,
+                    fmt::format("scsi controller {}: there is no iothread {}; <iothreads> or <iothreadids> make them",
+                                controller.index.value_or(0), *driver.iothread)};
     if (driver.iothread) device.set("iothread", fmt::format("iothread{}", *driver.iothread));
     device.set("num_queues", driver.queues).set("cmd_per_lun", driver.cmd_per_lun);
     device.set("max_sectors", driver.max_sectors).set("ioeventfd", driver.ioeventfd);
@@ -108,13 +113,14 @@ Json device_for(Argv& line, const Controller& controller) {
         case ControllerType::scsi:
             return scsi_controller(line, controller);
         case ControllerType::sata:
-            return device.set("driver", "ahci");
+            return device.set("driver", "ich9-ahci");
         case ControllerType::fdc:
             return device.set("driver", "isa-fdc");
         case ControllerType::ccid:
             return device.set("driver", "usb-ccid");
         case ControllerType::nvme:
-            return device.set("driver", "nvme").set_text("serial", controller.serial);
+            return device.set("driver", "nvme")
+                .set("serial", controller.serial.empty() ? controller.info.alias : controller.serial);
         case ControllerType::virtio_serial:
             device.set("driver", line.virtio_driver("virtio-serial", controller.model, controller.info));
             device.set("max_ports", controller.ports).set("vectors", controller.vectors);
@@ -140,7 +146,24 @@ void set_master(Json& device, const Controller& controller) {
 
 }  // namespace
 
+/// The 64-bit window of the root bus.
+void add_pci_hole(Argv& line) {
+    const auto kind = line.chipset.kind;
+    const char* bridge = kind == Chipset::Kind::q35  ? "q35-pcihost"
+                         : kind == Chipset::Kind::pc ? "i440FX-pcihost"
+                                                     : nullptr;
+    for (const auto& controller : line.config.devices.controllers) {
+        if (controller.type != ControllerType::pci || !controller.pcihole64) continue;
+        if (controller.index.value_or(0) != 0 || !bridge)
+            throw Error{Code::unsupported_configuration,
+                        fmt::format("PCI controller {}: <pcihole64> is for the root bus of x86 machines",
+                                    controller.index.value_or(0))};
+        line.arg("-global", fmt::format("{}.pci-hole64-size={}K", bridge, *controller.pcihole64 / 1024));
+    }
+}
+
 void add_controllers(Argv& line) {
+    add_pci_hole(line);
     // PCI first: the others hang on it. A companion must come after its EHCI.
     const auto add = [&](auto wanted) {
         for (const auto& controller : line.config.devices.controllers) {

@@ -173,6 +173,11 @@ void add_usb_bot(Argv& line, const Disk& disk, const std::string& node) {
     line.device(device, disk.info.alias + "-device");
 }
 
+/// A floppy's place in the boot order is its controller's to tell.
+void add_floppy_turn(Argv& line, const DriveAddress& at, std::optional<unsigned> turn) {
+    if (turn) line.arg("-global", fmt::format("isa-fdc.bootindex{}={}", at.unit == 0 ? 'A' : 'B', *turn));
+}
+
 void add_disk(Argv& line, const Disk& disk, const std::string& node) {
     if (disk.target.bus == "usb" && disk.model == "usb-bot") return add_usb_bot(line, disk, node);
     Json device;
@@ -181,7 +186,10 @@ void add_disk(Argv& line, const Disk& disk, const std::string& node) {
     line.place(device, disk.info);
     const char* kind = disk.device == DiskDevice::floppy ? "fd" : disk.device == DiskDevice::cdrom ? "cdrom" : "hd";
     const auto turn = line.boot_index(disk.info, kind);
-    device.set("bootindex", turn);
+    if (disk.target.bus == "fdc")
+        add_floppy_turn(line, *disk.info.address_as<DriveAddress>(), turn);
+    else
+        device.set("bootindex", turn);
     device.set_text("loadparm", disk.info.loadparm);
     set_details(device, disk);
     line.device(device, disk.info.alias);

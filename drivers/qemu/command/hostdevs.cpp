@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "qemu/check_disks.hpp"
 #include "qemu/command/families.hpp"
 #include "qemu/command/storage.hpp"
 #include "virtbus/error.hpp"
@@ -154,6 +155,9 @@ void add_hostdev(Argv& line, const Hostdev& hostdev) {
 }
 
 void add_virtiofs(Argv& line, const Filesystem& filesystem) {
+    if (!shares_memory(line.config))
+        refuse(fmt::format("filesystem '{}': virtiofs needs <memoryBacking><access mode='shared'/>",
+                           filesystem.target_dir));
     if (line.runnable()) return;
     const auto& source = filesystem.source;
     if (!source || source->socket.empty())
