@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 #include <cstdlib>
 
@@ -38,8 +39,13 @@ public:
         link.ifname = "vnet7";
         co_return link;
     }
+    Task<std::string> secret(SecretRef reference) override {
+        secrets.push_back(reference.uuid + reference.usage);
+        co_return "opensesame";
+    }
     std::stop_token stop() const override { return {}; }
 
+    std::vector<std::string> secrets;
     std::vector<std::string> opened;
     std::vector<LinkRequest> requests;
 };
@@ -53,6 +59,21 @@ protected:
             << arguments;
     }
     void write(const std::string& name, const std::string& content) { std::ofstream{path(name)} << content; }
+
+    /// As much of the images as is read here; making real ones takes seconds of key stretching.
+    void write_luks(const std::string& name, std::size_t size) {
+        constexpr std::size_t payload = 4096;
+        std::string image(payload * 512 + size, '\0');
+        image.replace(0, 8, std::string{"LUKS\xba\xbe\0\1", 8});
+        image.replace(104, 4, std::string{"\0\0\x10\0", 4});
+        write(name, image);
+    }
+    void make_encrypted(const std::string& name) {
+        qemu_img("create -f qcow2 " + name + " 1M");
+        std::string image = read_text(path(name));
+        image[35] = 2;  // the method: LUKS
+        write(name, image);
+    }
 
     DomainConfig domain(const std::string& devices, const std::string& os = "") const {
         DomainConfig config =
@@ -161,6 +182,164 @@ TEST_F(Opening, WrittenBackingStoresAreFollowedInsteadOfTheImages) {
         fmt::format("<backingStore type='file'><format type='raw'/><source file='{}'/><backingStore/></backingStore>",
                     path("other.raw"));
     EXPECT_EQ(open(domain(disk("top.qcow2", "qcow2", chain))).files.at("disk:vda/1").path, path("other.raw"));
+}
+
+std::string content_of(const Fd& fd) {
+    std::string out(64, '\0');
+    const ssize_t got = ::pread(fd.get(), out.data(), out.size(), 0);
+    out.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+    return out;
+}
+
+constexpr auto with_key =
+    "<encryption format='luks'><secret type='passphrase' uuid='6473fd97-f1f6-4d35-bd11-4a1a5f0ea5a4'/></encryption>";
+
+TEST_F(Opening, AnEncryptedImageGetsItsSecretInSealedMemoryAndNowhereElse) {
+    write_luks("safe.luks", 1 << 20);
+    make_encrypted("safe.qcow2");
+    for (const char* format : {"raw", "qcow2"}) {
+        const auto config = domain(fmt::format(
+            "<disk><driver name='qemu' type='{0}'/><source file='{1}'>{2}</source><target dev='vda'/></disk>", format,
+            path(format == std::string{"raw"} ? "safe.luks" : "safe.qcow2"), with_key));
+        resources.secrets.clear();
+        auto opened = open(config);
+        EXPECT_EQ(resources.secrets, std::vector<std::string>{"6473fd97-f1f6-4d35-bd11-4a1a5f0ea5a4"});
+        EXPECT_EQ(opened.files.at("disk:vda").size, 1u << 20);
+        const Fd& memory = opened.files.at("disk:vda:encryption").fd;
+        EXPECT_EQ(content_of(memory), "opensesame");
+        EXPECT_LT(::pwrite(memory.get(), "x", 1, 0), 0);
+        const auto line = line_of(config, opened);
+        EXPECT_EQ(line.find("opensesame"), line.npos) << line;
+        EXPECT_NE(line.find(R"("id":"libvirt-1-format-encryption-secret0","file":"/proc/self/fd/)"), line.npos) << line;
+        EXPECT_NE(line.find(R"("key-secret":"libvirt-1-format-encryption-secret0")"), line.npos) << line;
+    }
+}
+
+TEST_F(Opening, AnImageAndItsDefinitionMustAgreeOnEncryption) {
+    make_encrypted("safe.qcow2");
+    qemu_img("create -f qcow2 plain.qcow2 1M");
+    EXPECT_NE(refusal(domain(disk("safe.qcow2", "qcow2"))).find("is encrypted"), std::string::npos);
+    const auto keyed = domain(
+        fmt::format("<disk><driver name='qemu' type='qcow2'/><source file='{}'>{}</source><target dev='vda'/></disk>",
+                    path("plain.qcow2"), with_key));
+    EXPECT_NE(refusal(keyed).find("is not encrypted"), std::string::npos);
+}
+
+TEST_F(Opening, CookiesAndPasswordsAreNoWords) {
+    const auto config = domain(
+        "<disk type='network'><driver name='qemu' type='raw'/><source protocol='https' name='a.img'><host name='h'/>"
+        "<cookies><cookie name='a'>1</cookie><cookie name='b'>hidden</cookie></cookies><auth username='u'><secret "
+        "type='x' usage='y'/></auth></source><target dev='vda'/></disk>");
+    auto opened = open(config);
+    EXPECT_EQ(content_of(opened.files.at("disk:vda:cookies").fd), "a=1; b=hidden");
+    EXPECT_EQ(content_of(opened.files.at("disk:vda:auth").fd), "opensesame");
+    const auto line = line_of(config, opened);
+    EXPECT_EQ(line.find("hidden"), line.npos);
+    EXPECT_EQ(line.find("opensesame"), line.npos);
+    EXPECT_NE(line.find(R"("cookie-secret":"libvirt-1-storage-httpcookie-secret0")"), line.npos) << line;
+    EXPECT_TRUE(command.needs_network);
+}
+
+TEST_F(Opening, ADataFileIsOpenedOnlyBesideItsImage) {
+    qemu_img("create -f qcow2 -o data_file=top.data,data_file_raw=on top.qcow2 1M");
+    const auto config = domain(disk("top.qcow2", "qcow2"));
+    auto opened = open(config);
+    EXPECT_EQ(opened.files.at("disk:vda:data").path, path("top.data"));
+    EXPECT_FALSE(opened.files.at("disk:vda:data").read_only);
+    EXPECT_NE(line_of(config, opened).find(R"("data-file":"libvirt-1-data-storage")"), std::string::npos);
+    // An image from somewhere must not choose what the guest may write.
+    std::filesystem::create_directory(path("sub"));
+    qemu_img(fmt::format("create -f qcow2 -o data_file={},data_file_raw=on sub/evil.qcow2 1M", path("victim")));
+    EXPECT_NE(refusal(domain(disk("sub/evil.qcow2", "qcow2"))).find("in the same folder"), std::string::npos);
+    qemu_img("create -f qcow2 -o data_file=sub/../victim,data_file_raw=on up.qcow2 1M");
+    EXPECT_NE(refusal(domain(disk("up.qcow2", "qcow2"))).find("in the same folder"), std::string::npos);
+}
+
+TEST_F(Opening, ATransientDiskLeavesItsImageAndItsFolderAlone) {
+    qemu_img("create -f qcow2 base.qcow2 100G");
+    const auto before = std::distance(std::filesystem::directory_iterator{bed.folder.path}, {});
+    const auto config = domain(disk("base.qcow2", "qcow2", "<transient/>"));
+    auto opened = open(config);
+    EXPECT_EQ(resources.opened.front(), "r " + path("base.qcow2"));
+    EXPECT_EQ(std::count(resources.opened.begin(), resources.opened.end(), "rw " + path("base.qcow2")), 0);
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator{bed.folder.path}, {}), before);
+    // The nameless overlay is an image of the disk's size.
+    const auto overlay = fmt::format("/proc/{}/fd/{}", ::getpid(), opened.files.at("disk:vda").fd.get());
+    EXPECT_EQ(std::system(fmt::format("qemu-img check -U -q -f qcow2 {0} && "
+                                      "qemu-img info -U -f qcow2 {0} | grep -q '(107374182400 bytes)'",
+                                      overlay)
+                              .c_str()),
+              0);
+    const auto line = line_of(config, opened);
+    EXPECT_NE(line.find(R"("read-only":true,"driver":"qcow2","file":"libvirt-2-storage","backing":null)"), line.npos)
+        << line;
+    EXPECT_NE(line.find(R"("file":"libvirt-1-storage","backing":"libvirt-2-format")"), line.npos) << line;
+}
+
+TEST_F(Opening, AWrittenChainThatIsCutShortIsAskedOfItsLastImage) {
+    qemu_img("create -f raw base.raw 1M");
+    qemu_img("create -f qcow2 -b base.raw -F raw written.qcow2");
+    qemu_img("create -f qcow2 top.qcow2 1M");
+    const auto chain = fmt::format("<backingStore type='file'><format type='qcow2'/><source file='{}'/></backingStore>",
+                                   path("written.qcow2"));
+    auto opened = open(domain(disk("top.qcow2", "qcow2", chain)));
+    EXPECT_EQ(opened.files.at("disk:vda/1").path, path("written.qcow2"));
+    EXPECT_EQ(opened.files.at("disk:vda/2").path, path("base.raw"));
+}
+
+TEST_F(Opening, SocketsOfServersAreConnectedByTheDaemon) {
+    const Fd server{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    struct sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path("nbd.sock").copy(address.sun_path, sizeof address.sun_path - 1);
+    ASSERT_EQ(::bind(server.get(), reinterpret_cast<const struct sockaddr*>(&address), sizeof address), 0);
+    ASSERT_EQ(::listen(server.get(), 1), 0);
+    const auto nbd = [&](const char* more) {
+        return domain(
+            fmt::format("<disk type='network'><driver name='qemu' type='raw'/><source protocol='nbd'><host "
+                        "transport='unix' socket='{}'/>{}</source><target dev='vda'/></disk>",
+                        path("nbd.sock"), more));
+    };
+    const auto config = nbd("");
+    auto opened = open(config);
+    const auto line = line_of(config, opened);
+    EXPECT_NE(line.find(R"("server":{"type":"fd","str":"3"})"), line.npos) << line;
+    // Who may connect again must know where.
+    const auto again = nbd("<reconnect delay='5'/>");
+    auto none = open(again);
+    EXPECT_NE(line_of(again, none).find("nbd.sock"), std::string::npos);
+}
+
+TEST_F(Opening, UsbDevicesAreFoundAndOpened) {
+    const auto plug = [&](const char* name, const char* vendor, const char* product, int number) {
+        const std::string folder = fmt::format("host/sys/bus/usb/devices/{}", name);
+        std::filesystem::create_directories(path(folder));
+        write(folder + "/idVendor", vendor);
+        write(folder + "/idProduct", product);
+        write(folder + "/busnum", "3");
+        write(folder + "/devnum", std::to_string(number));
+        std::filesystem::create_directories(path("host/dev/bus/usb/003"));
+        write(fmt::format("host/dev/bus/usb/003/{:03}", number), "");
+    };
+    const auto config = domain(
+        "<hostdev mode='subsystem' type='usb'><source startupPolicy='optional'><vendor "
+        "id='0x046d'/><product id='0xc52b'/></source></hostdev>");
+    const auto open_here = [&] {
+        OpenOptions options;
+        options.host_root = path("host");
+        return bed.run(open_resources(config, resources, bed.workers, options));
+    };
+    DomainConfig live = config;
+    auto missing = open_here();
+    fill_opened(live, missing);
+    EXPECT_TRUE(live.devices.hostdevs.empty());
+    plug("3-1", "046d\n", "c52b\n", 7);
+    plug("3-2", "046d\n", "ffff\n", 8);
+    auto found = open_here();
+    EXPECT_EQ(resources.opened.back(), "rw " + path("host/dev/bus/usb/003/007"));
+    EXPECT_NE(line_of(config, found).find(R"("driver":"usb-host","hostdevice":"/dev/fdset/1")"), std::string::npos);
+    plug("3-4", "046d\n", "c52b\n", 9);
+    EXPECT_THROW(open_here(), Error) << "two fit, and none was chosen";
 }
 
 TEST_F(Opening, WhatIsMissingIsAnErrorUnlessItIsOptional) {

@@ -243,6 +243,17 @@ Json limits_of(const DiskIoTune& tune) {
     return limits;
 }
 
+/// A name that people chose as an id: others than letters, digits, "-" and "." become _xx.
+std::string as_id(const std::string& name) {
+    std::string out;
+    for (const char c : name) {
+        const bool plain =
+            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.';
+        out += plain ? std::string{c} : fmt::format("_{:02x}", static_cast<unsigned char>(c));
+    }
+    return out;
+}
+
 /// copy-on-read and limits are filters above the format.
 class Filters {
 public:
@@ -258,11 +269,11 @@ public:
         }
         if (disk.iotune) {
             const std::string& name = disk.iotune->group_name;
-            node = throttle(disk, node, name.empty() ? "throttle-" + disk.info.alias : "throttle-group-" + name,
+            node = throttle(disk, node, name.empty() ? "throttle-" + disk.info.alias : "throttle-group-" + as_id(name),
                             *disk.iotune);
         }
         for (const auto& filter : disk.throttle_filters)
-            node = throttle(disk, node, "throttle-group-" + filter.group, get_group(disk, filter.group));
+            node = throttle(disk, node, "throttle-group-" + as_id(filter.group), get_group(disk, filter.group));
         return node;
     }
 

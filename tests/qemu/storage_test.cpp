@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Real guests on storage that is more than a file: encrypted images, servers on this host, disks that forget.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <fstream>
+
+#include "tests/qemu/qemu_bed.hpp"
+
+namespace virtbus::test {
+namespace {
+
+struct KeyedResources final : PlainResources {
+    Task<std::string> secret(SecretRef) override { co_return key; }
+    std::string key = "opensesame";
+};
+
+/// A program that ends with the test.
+class Server {
+public:
+    explicit Server(std::vector<std::string> argv) : pid_{::fork()} {
+        if (pid_ != 0) return;
+        std::vector<char*> words;
+        for (auto& word : argv) words.push_back(word.data());
+        words.push_back(nullptr);
+        ::execvp(words[0], words.data());
+        ::_exit(127);
+    }
+    Server(const Server&) = delete;
+    Server& operator=(const Server&) = delete;
+    ~Server() {
+        ::kill(pid_, SIGKILL);
+        ::waitpid(pid_, nullptr, 0);
+    }
+
+private:
+    pid_t pid_;
+};
+
+class StorageGuest : public testing::Test {
+protected:
+    std::string path(const std::string& name) const { return bed.host.folder.path + "/" + name; }
+    void run(const std::string& command) {
+        ASSERT_EQ(std::system(fmt::format("cd {} && {} >/dev/null 2>&1", bed.host.folder.path, command).c_str()), 0)
+            << command;
+    }
+    static Disk disk(std::string file, std::string format) {
+        Disk disk;
+        disk.target.dev = "vda";
+        disk.target.bus = "virtio";
+        disk.driver.emplace().type = std::move(format);
+        disk.source.emplace().file = std::move(file);
+        return disk;
+    }
+    /// What QEMU says of the start; "" when the guest ran.
+    std::string start(const Disk& disk) {
+        auto config = QemuBed::bare();
+        config.memory_backing.emplace().access_mode = "shared";
+        config.devices.disks.push_back(disk);
+        Notes notes;
+        bed.run(complete(*bed.driver, config));
+        StartRequest request{.config = std::move(config),
+                             .id = ++id,
+                             .paused = false,
+                             .reset_nvram = false,
+                             .resources = resources,
+                             .events = notes,
+                             .deadline = in(Duration{60000}),
+                             .stop = resources.stop()};
+        try {
+            auto guest = bed.run(bed.driver->start(std::move(request)));
+            bed.stop(*guest, notes);
+        } catch (const Error& error) {
+            return error.what();
+        }
+        return "";
+    }
+    static Task<> complete(qemu::QemuDriver& driver, DomainConfig& config) {
+        co_await driver.complete(config, nullptr);
+    }
+
+    QemuBed bed;
+    KeyedResources resources;
+    std::uint32_t id = 0;
+};
+
+TEST_F(StorageGuest, OpensEncryptedImagesWithTheRightKeyOnly) {
+    run("qemu-img create -f luks --object secret,id=k,data=opensesame -o key-secret=k,iter-time=10 safe.luks 1M");
+    run("qemu-img create -f qcow2 --object secret,id=k,data=opensesame -o "
+        "encrypt.format=luks,encrypt.key-secret=k,encrypt.iter-time=10 safe.qcow2 1M");
+    for (const char* format : {"raw", "qcow2"}) {
+        auto safe = disk(path(format == std::string{"raw"} ? "safe.luks" : "safe.qcow2"), format);
+        auto& encryption = safe.source->encryption.emplace();
+        encryption.format = "luks";
+        encryption.secrets.emplace_back().uuid = "6473fd97-f1f6-4d35-bd11-4a1a5f0ea5a4";
+        resources.key = "opensesame";
+        EXPECT_EQ(start(safe), "") << format;
+        resources.key = "guessed";
+        EXPECT_NE(start(safe).find("password"), std::string::npos) << format;
+    }
+}
+
+TEST_F(StorageGuest, ReachesAnNbdServerThroughASocketThatTheDaemonConnected) {
+    run("qemu-img create -f raw served.img 1M");
+    const Server server{
+        {"qemu-nbd", "-f", "raw", "-t", "-e", "4", "-x", "served", "-k", path("nbd.sock"), path("served.img")}};
+    bed.run_until([&] { return std::filesystem::exists(path("nbd.sock")); });
+    auto remote = disk("", "raw");
+    remote.type = StorageType::network;
+    remote.source->protocol = "nbd";
+    remote.source->name = "served";
+    auto& host = remote.source->hosts.emplace_back();
+    host.transport = "unix";
+    host.socket = path("nbd.sock");
+    EXPECT_EQ(start(remote), "");
+    remote.source->name = "other";
+    EXPECT_NE(start(remote), "") << "it did not ask for the export";
+}
+
+TEST_F(StorageGuest, UsesADiskOfAVhostUserServer) {
+    run("qemu-img create -f raw served.img 1M");
+    const Server server{{"qemu-storage-daemon", "--blockdev", "file,filename=" + path("served.img") + ",node-name=n",
+                         "--export",
+                         "vhost-user-blk,id=e,node-name=n,writable=on,addr.type=unix,addr.path=" + path("vu.sock")}};
+    bed.run_until([&] { return std::filesystem::exists(path("vu.sock")); });
+    auto remote = disk("", "raw");
+    remote.type = StorageType::vhostuser;
+    remote.source->path = path("vu.sock");
+    EXPECT_EQ(start(remote), "");
+}
+
+TEST_F(StorageGuest, RunsOnTransientAndOnDividedDisks) {
+    run("qemu-img create -f qcow2 base.qcow2 64M");
+    auto forgetful = disk(path("base.qcow2"), "qcow2");
+    forgetful.transient.emplace();
+    EXPECT_EQ(start(forgetful), "");
+    run("qemu-img create -f qcow2 -o data_file=data.raw,data_file_raw=on divided.qcow2 1M");
+    EXPECT_EQ(start(disk(path("divided.qcow2"), "qcow2")), "");
+}
+
+}  // namespace
+}  // namespace virtbus::test
