@@ -23,7 +23,7 @@
 namespace virtbus::test {
 
 /// Opens files with the test's own rights.
-struct PlainResources final : Resources {
+struct PlainResources : Resources {
     std::stop_source stopping;
     std::string password;  ///< what every secret is
 
