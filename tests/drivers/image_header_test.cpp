@@ -202,6 +202,50 @@ TEST_F(Images, EveryCutAndEveryFlippedByteIsSurvived) {
     }
 }
 
+std::string le(std::uint64_t value, int width) {
+    const std::string big = be(value, width);
+    return {big.rbegin(), big.rend()};
+}
+std::string padded(std::string text, std::size_t size) {
+    text.resize(size);
+    return text;
+}
+
+/// What QEMU only reads: no tool here makes such images, so their headers are written out.
+struct ReadOnlyImage {
+    ImageFormat format;
+    std::string content;
+};
+std::vector<ReadOnlyImage> read_only_images() {
+    const std::string bochs = padded("Bochs Virtual HD Image", 32) + padded("Redolog", 16) + padded("Growing", 16) +
+                              le(0x20000, 4) + std::string(20, '\0') + le(3 << 20, 8);
+    const std::string cloop = padded("#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0", 128) + be(65536, 4) + be(48, 4);
+    const std::string dmg =
+        std::string(700, 'x') + padded("koly", 0x1ec) + be((3 << 20) / 512, 8) + std::string(12, '\0');
+    return {
+        {ImageFormat::bochs, padded(bochs, 512)}, {ImageFormat::cloop, padded(cloop, 512)}, {ImageFormat::dmg, dmg}};
+}
+
+TEST_F(Images, FormatsThatAreOnlyReadTellTheirSizeAndSurviveHostileHeaders) {
+    for (const auto& [format, content] : read_only_images()) {
+        EXPECT_TRUE(is_read_only(format));
+        write("whole", content);
+        EXPECT_EQ(read("whole", format).virtual_size, 3u << 20) << word(format);
+        // The mark of a dmg is at its end; what it begins with is anybody's.
+        EXPECT_EQ(probe("whole"), format == ImageFormat::dmg ? ImageFormat::raw : format);
+        for (std::size_t at = 0; at < content.size(); at += 3) {
+            write("cut", content.substr(0, at));
+            const bool header_is_whole = format == ImageFormat::cloop && at >= 136;
+            EXPECT_EQ(failure("cut", format).empty(), header_is_whole) << word(format) << " cut at " << at;
+            std::string flipped = content;
+            flipped[at] = static_cast<char>(~flipped[at]);
+            write("flipped", flipped);
+            failure("flipped", format);
+        }
+    }
+    EXPECT_FALSE(is_read_only(ImageFormat::qcow2));
+}
+
 TEST_F(Images, FoldersAndPipesAreNoImages) {
     std::filesystem::create_directory(path("folder"));
     EXPECT_NE(failure("folder", ImageFormat::raw), "");
