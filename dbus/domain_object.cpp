@@ -145,6 +145,21 @@ Task<std::string> DomainObject::get_xml(Call& call, DomainGetXMLOptions options)
     co_return get(call)->xml({options.inactive, options.secure, options.migratable});
 }
 
+Task<ObjectPath> DomainObject::save(Call& call, std::string file, DomainSaveOptions options) {
+    const SaveOptions how{std::move(options.xml), options.running, options.paused, options.bypass_cache,
+                          std::move(options.compression)};
+    co_return co_await answer_with_job(jobs_, get(call)->save(std::move(file), how, call.caller()), options.no_wait);
+}
+
+Task<ObjectPath> DomainObject::managed_save(Call& call, DomainManagedSaveOptions options) {
+    const SaveOptions how{{}, options.running, options.paused, options.bypass_cache, std::move(options.compression)};
+    co_return co_await answer_with_job(jobs_, get(call)->managed_save(how, call.caller()), options.no_wait);
+}
+
+Task<> DomainObject::remove_managed_save(Call& call) {
+    co_await done(get(call)->remove_managed_save(call.caller()));
+}
+
 Task<> DomainObject::set_memory(Call& call, std::uint64_t bytes, DomainSetMemoryOptions options) {
     co_await done(get(call)->set_memory(bytes, scope_of(options.scope), options.maximum, call.caller()));
 }

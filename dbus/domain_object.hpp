@@ -31,6 +31,9 @@ public:
     Task<> undefine(Call& call, DomainUndefineOptions options) override;
     Task<> rename(Call& call, std::string name) override;
     Task<std::string> get_xml(Call& call, DomainGetXMLOptions options) override;
+    Task<ObjectPath> save(Call& call, std::string file, DomainSaveOptions options) override;
+    Task<ObjectPath> managed_save(Call& call, DomainManagedSaveOptions options) override;
+    Task<> remove_managed_save(Call& call) override;
     Task<> set_memory(Call& call, std::uint64_t bytes, DomainSetMemoryOptions options) override;
     Task<> set_vcpus(Call& call, std::uint32_t count, DomainSetVCpusOptions options) override;
     Task<> set_metadata(Call& call, std::string kind, std::string uri, std::string key, std::string xml,

@@ -67,7 +67,7 @@ Callers& Face::callers() {
 
 void Face::present(Domains& domains, Jobs& jobs) {
     Tree& tree = parts_->dispatcher.tree();
-    tree.add("", parts_->manager.emplace(domains, parts_->version, parts_->system_mode));
+    tree.add("", parts_->manager.emplace(domains, jobs, parts_->version, parts_->system_mode));
     tree.add("domain/*", parts_->domain.emplace(domains, jobs));
     tree.add("job/*", parts_->job.emplace(jobs, domains));
 }

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "dbus/domain_object.hpp"
+#include "dbus/job_replies.hpp"
 #include "dbus/paths.hpp"
 #include "dbus/subjects.hpp"
 #include "virtbus/error.hpp"
@@ -38,8 +39,9 @@ void require_states(const std::vector<std::string>& words) {
 
 }  // namespace
 
-ManagerObject::ManagerObject(Domains& domains, std::string version, bool system_mode)
+ManagerObject::ManagerObject(Domains& domains, Jobs& jobs, std::string version, bool system_mode)
     : domains_{domains},
+      jobs_{jobs},
       view_{std::move(version), system_mode ? "system" : "user", domains.drivers(), {}, describe_host()} {}
 
 const void* ManagerObject::find(const Keys&) const {
@@ -95,6 +97,24 @@ Task<ObjectPath> ManagerObject::create_domain(Call& call, std::string xml, Manag
     how.validate = options.validate;
     const DomainPtr domain = co_await domains_.create(std::move(xml), how, call.caller());
     co_return ObjectPath{domain_path(domain->view().uuid)};
+}
+
+/// Who is asked about is known when the file is open; that very file is then restored.
+Task<ManagerRestoreDomainResult> ManagerObject::restore_domain(Call& call, std::vector<std::string> actions,
+                                                               std::string file, ManagerRestoreDomainOptions options) {
+    const SavedDomainPtr saved = co_await domains_.open_saved(std::move(file), call.caller());
+    if (!saved->sealed && options.xml.empty()) actions.emplace_back("domain.configure");
+    co_await call.permit(std::move(actions), [&] {
+        return Subject{{{"verb", std::string{call.method()}},
+                        {"driver", saved->driver},
+                        {"domain-name", saved->name},
+                        {"domain-uuid", saved->uuid}}};
+    });
+    const RestoreOptions how{std::move(options.xml), options.running, options.paused, options.bypass_cache,
+                             options.reset_nvram};
+    const JobPtr job = domains_.restore(saved, how, call.caller());
+    co_return ManagerRestoreDomainResult{ObjectPath{domain_path(saved->uuid)},
+                                         co_await answer_with_job(jobs_, job, options.no_wait)};
 }
 
 Task<Dictionary> ManagerObject::check_domain(Call&, std::string xml, ManagerCheckDomainOptions options) {

@@ -5,12 +5,13 @@
 #include "dbus/manager_interface.hpp"
 #include "dbus/server/interface.hpp"
 #include "service/domains.hpp"
+#include "service/jobs.hpp"
 
 namespace virtbus::dbus {
 
 class ManagerObject final : public Kind, public ManagerMethods {
 public:
-    ManagerObject(Domains& domains, std::string version, bool system_mode);
+    ManagerObject(Domains& domains, Jobs& jobs, std::string version, bool system_mode);
 
     const Interface& interface() const override { return manager_interface; }
     void* handler() override { return static_cast<ManagerMethods*>(this); }
@@ -26,6 +27,8 @@ public:
     Task<ObjectPath> get_domain(Call& call, std::string name_or_uuid) override;
     Task<ObjectPath> define_domain(Call& call, std::string xml, ManagerDefineDomainOptions options) override;
     Task<ObjectPath> create_domain(Call& call, std::string xml, ManagerCreateDomainOptions options) override;
+    Task<ManagerRestoreDomainResult> restore_domain(Call& call, std::vector<std::string> actions, std::string file,
+                                                    ManagerRestoreDomainOptions options) override;
     Task<Dictionary> check_domain(Call& call, std::string xml, ManagerCheckDomainOptions options) override;
     Task<std::vector<std::pair<ObjectPath, Dictionary>>> get_stats(Call& call, ManagerGetStatsOptions options) override;
     using Orphan = std::tuple<std::string, std::string, std::uint64_t>;
@@ -36,6 +39,7 @@ public:
 
 private:
     Domains& domains_;
+    Jobs& jobs_;
     ManagerView view_;
 };
 

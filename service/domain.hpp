@@ -25,6 +25,11 @@ struct StartOptions {
 struct StopOptions {
     bool graceful = false;
 };
+struct SaveOptions {
+    std::string xml;  ///< a definition to restore with instead of the running one; "" = that
+    bool running = false, paused = false, bypass_cache = false;
+    std::string compression;  ///< "none", "zstd"; "" = none
+};
 struct UndefineOptions {
     bool managed_save = false, snapshots_metadata = false, checkpoints_metadata = false;
     bool nvram = false, keep_nvram = false, tpm = false, keep_tpm = false;
@@ -60,6 +65,12 @@ public:
     virtual JobPtr suspend(Caller caller) = 0;
     virtual JobPtr resume(Caller caller) = 0;
     virtual JobPtr inject_nmi(Caller caller) = 0;
+
+    /// Writes its memory and devices to the file, with the caller's rights, and ends it.
+    virtual JobPtr save(std::string file, SaveOptions options, Caller caller) = 0;
+    /// The same to a file of the service's own, which the next start restores; `xml` is not used.
+    virtual JobPtr managed_save(SaveOptions options, Caller caller) = 0;
+    virtual JobPtr remove_managed_save(Caller caller) = 0;
 
     virtual JobPtr set_autostart(bool autostart, Caller caller) = 0;
     virtual JobPtr undefine(UndefineOptions options, Caller caller) = 0;

@@ -22,6 +22,21 @@ struct CreateOptions {
     bool validate = false;
 };
 
+struct RestoreOptions {
+    std::string xml;  ///< replaces the image's definition; "" = that
+    bool running = false, paused = false, bypass_cache = false, reset_nvram = false;
+};
+
+/// An opened save image: what it says it is. The rest is between those who open and restore it.
+class SavedDomain {
+public:
+    virtual ~SavedDomain() = default;
+    std::string name, uuid, driver;
+    /// This service wrote its header as it is; otherwise the definition in it is the caller's own.
+    bool sealed = false;
+};
+using SavedDomainPtr = std::shared_ptr<SavedDomain>;
+
 /// What CheckDomain answers.
 struct CheckResult {
     std::string xml;                       ///< as it would be stored
@@ -58,6 +73,10 @@ public:
 
     virtual Task<DomainPtr> define(std::string xml, DefineOptions options, Caller caller) = 0;
     virtual Task<DomainPtr> create(std::string xml, CreateOptions options, Caller caller) = 0;
+    /// Opens the file with the caller's rights and reads its header.
+    virtual Task<SavedDomainPtr> open_saved(std::string file, Caller caller) = 0;
+    /// Starts what it holds under its own name and UUID; the job has begun.
+    virtual JobPtr restore(SavedDomainPtr saved, RestoreOptions options, Caller caller) = 0;
     virtual Task<CheckResult> check(std::string xml, bool runnable) = 0;
 
     virtual Task<std::map<std::string, TimedStats>> stats(std::vector<std::string> groups,

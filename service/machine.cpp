@@ -101,6 +101,8 @@ void Machine::save_status() const {
     status.driver_state = run_->guest ? run_->guest->driver_state() : run_->unfinished;
     if (run_->resources) status.links = run_->resources->links();
     status.dies_with = run_->dies_with;
+    status.saving = run_->saving;
+    status.restoring = run_->restoring;
     status.remove_nvram = run_->remove_nvram;
     status.remove_tpm = run_->remove_tpm;
     status.keep_tpm = run_->keep_tpm;

@@ -3,6 +3,7 @@
 // and the audience in step, and carries out the verbs in its lane. Which machines exist is machines.hpp's knowledge.
 #pragma once
 
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -18,6 +19,17 @@
 #include "service/status.hpp"
 
 namespace virtbus {
+
+struct SavedFile;
+struct SaveTarget;
+
+/// What a start restores instead of booting.
+struct Incoming {
+    std::shared_ptr<SavedFile> saved;
+    bool running = true, managed = false, bypass_cache = false;
+    std::exception_ptr not_resumed;  ///< it is restored, but its CPUs were not let go
+};
+using IncomingPtr = std::shared_ptr<Incoming>;
 
 class Machine final : public Domain, public std::enable_shared_from_this<Machine>, private GuestEvents {
 public:
@@ -38,6 +50,9 @@ public:
     JobPtr suspend(Caller caller) override;
     JobPtr resume(Caller caller) override;
     JobPtr inject_nmi(Caller caller) override;
+    JobPtr save(std::string file, SaveOptions options, Caller caller) override;
+    JobPtr managed_save(SaveOptions options, Caller caller) override;
+    JobPtr remove_managed_save(Caller caller) override;
     JobPtr set_autostart(bool autostart, Caller caller) override;
     JobPtr undefine(UndefineOptions options, Caller caller) override;
     JobPtr rename(std::string name, Caller caller) override;
@@ -67,7 +82,7 @@ public:
     void appear(const DomainConfig& config);
     /// Starts it (the lane must be held). A start that fails leaves no trace; a transient machine is then gone.
     Task<> launch(JobPtr job, DomainConfig config, std::vector<std::string> unknown, StartOptions options,
-                  Caller caller);
+                  Caller caller, IncomingPtr incoming = nullptr);
     void require_startable() const;
     /// Takes up the run that an earlier daemon left; ends its errors. `config` and `unknown` are of its live
     /// definition.
@@ -118,7 +133,7 @@ private:
     ResourceBroker::Setting broker_setting();
     Task<> do_start(JobPtr job, StartOptions options, Caller caller);
     Task<> record_store(std::string path);
-    Task<> bring_up(JobPtr job, RunPtr run, StartOptions options, Deadline deadline);
+    Task<> bring_up(JobPtr job, RunPtr run, StartOptions options, Deadline deadline, IncomingPtr incoming);
     Task<> give_up_start(RunPtr run, std::string reason);
     Task<> do_stop(JobPtr job, StopOptions options);
     RunPtr kill_guest(bool graceful);
@@ -130,6 +145,21 @@ private:
     Task<> clear_leftovers(RunPtr run);
     void die_with(const RunPtr& run, Caller caller);
     Task<std::unique_ptr<Guest>> find_guest(const RunPtr& run, LiveStatus status, GuestEnd& end);
+
+    // ---- saving and restoring
+    RunPtr require_savable(const std::string& verb, bool managed) const;
+    Task<> do_save(JobPtr job, std::string file, SaveOptions options, Caller caller);
+    Task<> write_image(JobPtr job, RunPtr run, SaveTarget& target);
+    Task<> give_up_save(RunPtr run, NewFilePtr file, bool running);
+    Task<> do_remove_managed_save(JobPtr job);
+    Task<> drop_managed_save();
+    Task<IncomingPtr> managed_incoming(const StartOptions& options);
+    Task<> start_incoming(JobPtr job, RunPtr run, StartRequest request, Incoming& incoming);
+    Task<> let_go(RunPtr run, Incoming& incoming, std::stop_token stop);
+    Task<bool> was_committed(Saving saving);
+    Task<> settle_save(RunPtr run);
+    Task<> settle_restore(RunPtr run);
+    Task<> remove_unfinished(Saving saving);
 
     // ---- verbs on the guest and on the definition
     struct GuestVerb {

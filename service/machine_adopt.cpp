@@ -16,6 +16,8 @@ Task<> Machine::adopt(LiveStatus status, DomainConfig config, std::vector<std::s
     run->remove_nvram = status.remove_nvram;
     run->remove_tpm = status.remove_tpm;
     run->keep_tpm = status.keep_tpm;
+    run->saving = status.saving;
+    run->restoring = status.restoring;
     run->resources = std::make_unique<ResourceBroker>(broker_setting(), status.links);
     run_ = run;
     show_run(view_);
@@ -32,6 +34,10 @@ Task<> Machine::adopt(LiveStatus status, DomainConfig config, std::vector<std::s
         run->guest = std::move(guest);
         run->end.reset();
         log(Priority::info, fmt::format("It ended while no daemon watched ({})", end.reason));
+        if (run->saving) {
+            run->saved = co_await was_committed(*run->saving);
+            if (!run->saved) co_await remove_unfinished(*run->saving);
+        }
         take_end(std::move(end));
         co_await sleep(context_.ports.loop, Duration{0});
         co_await finish_run();
@@ -44,10 +50,13 @@ Task<> Machine::adopt(LiveStatus status, DomainConfig config, std::vector<std::s
         show_run(view);
         view.responsive = true;
         if (view.state == State::starting) {
-            view.state = State::running;
-            view.state_reason = "booted";
+            view.state = run->restoring && !run->restoring->running ? State::paused : State::running;
+            view.state_reason = run->restoring ? "restored" : "booted";
         }
     });
+    if (run->restoring) co_await settle_restore(run);
+    if (run->saving) co_await settle_save(run);
+    if (run_ != run || run->over()) co_return;
     if (dies_with) {
         die_with(run, *dies_with);
         // A peer's connection has ended with the daemon it was made to.

@@ -81,6 +81,7 @@ Task<> Machine::wait_for_end(RunPtr run, Deadline deadline) {
 void Machine::take_end(GuestEnd end) {
     const auto run = run_;
     run->end = std::move(end);
+    if (run->saved) run->end = GuestEnd{"saved", {}};
     for (auto& waiting : std::exchange(run->waiting_for_end, {})) waiting.set();
     if (run->giving_up) return;
     if (run->end->reason == "failed" || run->end->reason == "crashed")
@@ -133,7 +134,7 @@ Task<> Machine::clear_leftovers(RunPtr run) {
     }
     if (store.snapshots(view_.uuid) > 0) co_await store.remove_all(Kept::snapshots, view_.uuid);
     if (store.checkpoints(view_.uuid) > 0) co_await store.remove_all(Kept::checkpoints, view_.uuid);
-    bool keep_tpm = run->keep_tpm;
+    bool keep_tpm = run->keep_tpm || run->saved;  // what was saved wants it again
     for (const auto& tpm : run->live.devices.tpms) keep_tpm = keep_tpm || tpm.backend.persistent_state.value_or(false);
     if (store.has_tpm(view_.uuid) && (run->remove_tpm || !keep_tpm)) co_await store.remove_all(Kept::tpm, view_.uuid);
 }

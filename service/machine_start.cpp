@@ -4,6 +4,7 @@
 
 #include "service/domain_view.hpp"
 #include "service/machine.hpp"
+#include "service/saved_file.hpp"
 
 namespace virtbus {
 
@@ -46,17 +47,17 @@ Task<> Machine::do_start(JobPtr job, StartOptions options, Caller caller) {
     co_await finish_run();
     require_startable();
     require_stored("start");
+    IncomingPtr incoming;
     if (context_.store.has_managed_save(view_.uuid)) {
-        if (!options.force_boot)
-            throw Error{Code::unsupported,
-                        fmt::format("{} has a managed-save image, and restoring one is not possible yet; "
-                                    "start it with 'force-boot' to discard the image and boot cold",
-                                    words())};
-        co_await context_.store.remove_all(Kept::managed_save, view_.uuid);
-        change([](DomainView& view) { view.has_managed_save = false; });
+        if (options.force_boot)
+            co_await drop_managed_save();
+        else
+            incoming = co_await managed_incoming(options);
     }
-    const auto unknown = definition_->unknown();
-    co_await launch(job, definition_->config(), unknown, options, caller);
+    auto known =
+        incoming ? understand_image(*incoming->saved) : Understood{definition_->config(), definition_->unknown()};
+    known.config.name = view_.name;  // it may have been renamed since it was saved
+    co_await launch(job, std::move(known.config), std::move(known.unknown), options, caller, std::move(incoming));
 }
 
 ResourceBroker::Setting Machine::broker_setting() {
@@ -74,7 +75,7 @@ RunPtr Machine::new_run(HypervisorDriver* driver, DomainConfig config, std::vect
 }
 
 Task<> Machine::launch(JobPtr job, DomainConfig config, std::vector<std::string> unknown, StartOptions options,
-                       Caller caller) {
+                       Caller caller, IncomingPtr incoming) {
     auto& driver = context_.drivers.get_by_type(config.type);
     const auto deadline = in(context_.patience.start);
     auto run = new_run(&driver, std::move(config), std::move(unknown));
@@ -89,10 +90,11 @@ Task<> Machine::launch(JobPtr job, DomainConfig config, std::vector<std::string>
         set_state(State::starting, "starting-up");
         save_status();
         co_await record_store(variable_store(run->live.os));
-        co_await bring_up(job, run, options, deadline);
+        co_await bring_up(job, run, options, deadline, incoming);
     } catch (...) {
         error = std::current_exception();
     }
+    if (!error && incoming && incoming->not_resumed) std::rethrow_exception(incoming->not_resumed);
     if (!error) co_return;
     co_await give_up_start(run, reason_of_failure(error));
     std::rethrow_exception(error);
@@ -112,7 +114,7 @@ Task<> Machine::record_store(std::string path) {
     context_.directory.require_store_stays(path);
 }
 
-Task<> Machine::bring_up(JobPtr job, RunPtr run, StartOptions options, Deadline deadline) {
+Task<> Machine::bring_up(JobPtr job, RunPtr run, StartOptions options, Deadline deadline, IncomingPtr incoming) {
     StartRequest request{.config = run->live,
                          .id = run->id,
                          .paused = options.paused,
@@ -125,27 +127,37 @@ Task<> Machine::bring_up(JobPtr job, RunPtr run, StartOptions options, Deadline 
                              run->unfinished = std::move(driver_state);
                              save_status();
                          }};
-    run->guest = co_await run->driver->start(std::move(request));
-    if (run->over())
-        throw Error{Code::hypervisor_failed,
-                    fmt::format("{} ended while it started: {}", words(),
-                                run->end->last_words.empty() ? run->end->reason : run->end->last_words)};
-    if (job->stop().stop_requested()) throw Cancelled{fmt::format("the start of {}", words())};
+    const auto require_alive = [&] {
+        if (run->over())
+            throw Error{Code::hypervisor_failed,
+                        fmt::format("{} ended while it started: {}", words(),
+                                    run->end->last_words.empty() ? run->end->reason : run->end->last_words)};
+        if (job->stop().stop_requested()) throw Cancelled{fmt::format("the start of {}", words())};
+    };
+    if (incoming)
+        co_await start_incoming(job, run, std::move(request), *incoming);
+    else
+        run->guest = co_await run->driver->start(std::move(request));
+    require_alive();
     run->live = run->guest->config();
     run->live_moved();
+    if (incoming) co_await let_go(run, *incoming, job->stop());
+    if (run->over()) require_alive();
     const auto before = view_;
+    const bool paused = incoming ? !incoming->running : options.paused;
     show_run(view_);
     view_.responsive = true;
-    view_.state = options.paused ? State::paused : State::running;
-    view_.state_reason = options.paused ? "starting-up" : "booted";
+    view_.state = paused ? State::paused : State::running;
+    view_.state_reason = incoming ? "restored" : paused ? "starting-up" : "booted";
     view_.state_changed = context_.ports.clock.now();
     try {
         save_status();
-    } catch (...) {
+    } catch (const std::exception& e) {
         view_ = before;
-        throw;
+        if (!incoming) throw;
+        log(Priority::warning, e.what());  // a restored guest may be all there is of it
     }
-    if (listed_) context_.audience.domain_changed(*this, before);
+    if (listed_ && view_ != before) context_.audience.domain_changed(*this, before);
 }
 
 /// The start has failed with the lane held: nothing of it stays, unless the process cannot be killed.

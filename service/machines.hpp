@@ -31,6 +31,8 @@ public:
     Identity identify(std::string_view xml) const override;
     Task<DomainPtr> define(std::string xml, DefineOptions options, Caller caller) override;
     Task<DomainPtr> create(std::string xml, CreateOptions options, Caller caller) override;
+    Task<SavedDomainPtr> open_saved(std::string file, Caller caller) override;
+    JobPtr restore(SavedDomainPtr saved, RestoreOptions options, Caller caller) override;
     Task<CheckResult> check(std::string xml, bool runnable) override;
     Task<std::map<std::string, TimedStats>> stats(std::vector<std::string> groups,
                                                   std::vector<std::string> states) override;
@@ -74,6 +76,7 @@ private:
     Task<> do_define(JobPtr job, Wanted wanted, std::shared_ptr<MachinePtr> result);
     Task<> do_create(JobPtr job, Wanted wanted, StartOptions options, Caller caller,
                      std::shared_ptr<MachinePtr> result);
+    Task<> do_restore(JobPtr job, std::shared_ptr<SavedFile> saved, RestoreOptions options, Caller caller);
     Task<> complete(DomainConfig& config, const Machine* existing) const;
     Task<Place> claim(JobPtr job, const DomainConfig& config);
     void require_no_other(const DomainConfig& config) const;

@@ -16,6 +16,7 @@
 #include "service/host/host.hpp"
 #include "service/host/idle_exit.hpp"
 #include "service/host/log.hpp"
+#include "service/host/seal.hpp"
 #include "service/machine_room.hpp"
 #include "service/options.hpp"
 #include "systemd/activation.hpp"
@@ -47,6 +48,8 @@ Task<> live(host::Host& host, Log& log, DaemonOptions options) {
                 host::find_folders(options.system_mode),
                 host::boot_id(),
                 options.system_mode};
+    host::KeySeal seal{host.files, ports.folders.state + "/seal.key"};
+    ports.seal = &seal;
 
     network::TapLinks links{host.outside_workers};
     qemu::QemuDriver qemu{ports};

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "service/resource_broker.hpp"
+#include "service/status.hpp"
 #include "virtbus/caller.hpp"
 #include "virtbus/driver.hpp"
 #include "virtbus/reply.hpp"
@@ -42,6 +43,10 @@ struct Run {
     std::uint64_t last_sample = 0;
     bool sampling = false, sample_overdue = false, sample_failed = false;
     std::vector<Reply<>::Promise> waiting_for_sample;
+
+    std::optional<Saving> saving;
+    bool saved = false;  ///< its state lies in a whole image; it is ended because of that
+    std::optional<Restoring> restoring;
 
     bool giving_up = false;  ///< the start has failed; the end is awaited by whoever undoes it
 

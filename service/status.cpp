@@ -107,6 +107,18 @@ std::string encode(const LiveStatus& status) {
         out.add("dies-with-uid", status.dies_with->uid);
         out.add("dies-with-bus", status.dies_with->on_bus);
     }
+    if (status.saving) {
+        out.add("saving", status.saving->id);
+        out.add("saving-path", status.saving->path);
+        out.add("saving-temporary", status.saving->temporary);
+        if (status.saving->uid) out.add("saving-uid", *status.saving->uid);
+        out.add("saving-running", status.saving->running);
+        out.add("saving-managed", status.saving->managed);
+    }
+    if (status.restoring) {
+        out.add("restoring", std::string_view{status.restoring->running ? "running" : "paused"});
+        out.add("restoring-managed", status.restoring->managed);
+    }
     out.add("remove-nvram", status.remove_nvram);
     out.add("remove-tpm", status.remove_tpm);
     out.add("keep-tpm", status.keep_tpm);
@@ -151,6 +163,17 @@ LiveStatus decode_status(std::string_view content) {
         caller.on_bus = in.count("dies-with-bus") != 0;
         status.dies_with = caller;
     }
+    if (const auto id = in.text("saving"); !id.empty()) {
+        auto& saving = status.saving.emplace();
+        saving.id = id;
+        saving.path = in.text("saving-path");
+        saving.temporary = in.text("saving-temporary");
+        if (!in.text("saving-uid").empty()) saving.uid = static_cast<std::uint32_t>(in.count("saving-uid"));
+        saving.running = in.count("saving-running") != 0;
+        saving.managed = in.count("saving-managed") != 0;
+    }
+    if (const auto restoring = in.text("restoring"); !restoring.empty())
+        status.restoring = Restoring{restoring == "running", in.count("restoring-managed") != 0};
     status.remove_nvram = in.count("remove-nvram") != 0;
     status.remove_tpm = in.count("remove-tpm") != 0;
     status.keep_tpm = in.count("keep-tpm") != 0;

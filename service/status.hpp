@@ -14,6 +14,17 @@
 
 namespace virtbus {
 
+/// A save under way; the file has its name once it is whole.
+struct Saving {
+    std::string id, path, temporary;
+    std::optional<std::uint32_t> uid;       ///< whose rights opened it
+    bool running = false, managed = false;  ///< its CPUs ran; the file is the managed one
+};
+/// A guest that has been restored, while its managed-save image may still be there and its CPUs may still wait.
+struct Restoring {
+    bool running = false, managed = false;
+};
+
 struct LiveStatus {
     std::string boot_id, uuid, driver;
     std::uint32_t id = 0;
@@ -26,6 +37,8 @@ struct LiveStatus {
     std::string driver_state;           ///< opaque; empty until the driver has started something
     std::vector<std::string> links;     ///< undo keys
     std::optional<Caller> dies_with;    ///< autodestroy
+    std::optional<Saving> saving;
+    std::optional<Restoring> restoring;
     bool remove_nvram = false, remove_tpm = false, keep_tpm = false;  ///< wanted at the end by an undefine while it ran
 };
 

@@ -94,7 +94,10 @@ class Option:
         self.type, *words = value.split()
         if self.type not in OPTION_TYPES:
             raise Unfit(f"option {name} of {owner} has the type '{self.type}'; it must be one of {' '.join(OPTION_TYPES)}")
-        if words and self.type != "s":
+        limits = [int(w[len("limit="):]) for w in words if w.startswith("limit=")]
+        self.limit = limits[0] if limits else 0
+        words = [w for w in words if not w.startswith("limit=")]
+        if (words or limits) and self.type != "s":
             raise Unfit(f"option {name} of {owner} lists words but is no string")
         self.words = " ".join(words)
 
@@ -117,16 +120,19 @@ class Method:
         self.takes_options = bool(self.ins) and self.ins[-1].type == "a{sv}"
         if self.options and not self.takes_options:
             raise Unfit(f"{owner} has options but its last argument is no a{{sv}}")
-        booleans = {o.name for o in self.options if o.type == "b"}
+        telling = {o.name for o in self.options if o.type in ("b", "s")}
         for option, action in self.more_actions.items():
-            if option not in booleans:
-                raise Unfit(f"{owner} has an action for {option}, which is none of its boolean options")
+            if option not in telling:
+                raise Unfit(f"{owner} has an action for {option}, which is none of its boolean options or strings")
             require_action(action, owner)
         for error in notes.get("Errors", "").split():
             if error not in errors:
                 raise Unfit(f"{owner} declares the error {error}, which does not exist")
         self.errors = notes.get("Errors", "").split()
         self.subject = next((a for a in self.ins if a.subject), None)
+        self.handler_asks = self.subject is not None and self.subject.subject == "handler"
+        if self.handler_asks:
+            self.subject = None
         self.in_signature = "".join(a.type for a in self.ins)
         self.out_signature = "".join(a.type for a in self.outs)
         self.plain = self.ins[:-1] if self.takes_options else self.ins
@@ -239,7 +245,7 @@ class Interface:
         return f"Task<{self.short}{method.name}Result>"
 
     def handler_parameters(self, method):
-        parameters = ["Call& call"] + [f"{whole_type(a.type)} {a.cpp}" for a in method.plain]
+        parameters = ["Call& call"] + (["std::vector<std::string> actions"] if method.handler_asks else []) + [f"{whole_type(a.type)} {a.cpp}" for a in method.plain]
         if method.options:
             parameters.append(f"{self.options_struct(method)} options")
         return ", ".join(parameters)
@@ -287,7 +293,7 @@ class Interface:
     def handler_class(self):
         out = [f"/// The methods of {self.name}. Permission has been given when they are called; the object may be gone.",
                f"class {self.short}Methods {{", "public:", f"    virtual ~{self.short}Methods() = default;"]
-        if any(not m.subject for m in self.methods):
+        if any(not m.subject and not m.handler_asks for m in self.methods):
             out.append("    virtual Subject subject(const Call& call) = 0;")
         for kind in sorted({m.subject.subject for m in self.methods if m.subject}):
             out.append(f"    virtual Subject subject_of_{kind}(const Call& call, const std::string& {kind}) = 0;")
@@ -329,7 +335,8 @@ class Interface:
         struct = self.options_struct(method)
         out = [f"constexpr Option {method.cpp}_options[] = {{"]
         for o in method.options:
-            out.append(f'    {{"{o.name}", "{o.type}", "{o.words}", Store<&{struct}::{o.cpp}>::to}},')
+            limit = f", {o.limit}" if o.limit else ""
+            out.append(f'    {{"{o.name}", "{o.type}", "{o.words}", Store<&{struct}::{o.cpp}>::to{limit}}},')
         return out + ["};", ""]
 
     def read_argument(self, method, arg):
@@ -354,18 +361,22 @@ class Interface:
         if method.options:
             out += [f"    {self.options_struct(method)} options;",
                     f'    read_options(in, "{method.name}", {method.cpp}_options, &options);']
+            out += [f"    call.hold(options.{o.cpp}.size());" for o in method.options if o.limit > DEFAULT_LIMIT]
         elif method.takes_options:
             out.append(f'    read_options(in, "{method.name}", {{}}, nullptr);')
         named = ", ".join("self.action_of_object(call)" if a == "of-object" else f'"{a}"' for a in method.actions)
         out.append(f"    std::vector<std::string> actions{{{named}}};")
         for option, action in method.more_actions.items():
-            out.append(f'    if (options.{identifier(option)}) actions.emplace_back("{action}");')
+            kind = next(o.type for o in method.options if o.name == option)
+            given = f"!options.{identifier(option)}.empty()" if kind == "s" else f"options.{identifier(option)}"
+            out.append(f'    if ({given}) actions.emplace_back("{action}");')
         subject = self.subject_call(method)
         if method.subject and method.subject.subject == "xml":  # a text says the same for ever
             out.append(f"    const Subject about = {subject};")
             subject = "about"
-        out.append(f"    co_await call.permit(std::move(actions), [&] {{ return {subject}; }});")
-        handed = ["call"] + [f"std::move({a.cpp})" if a.type in ("s", "as") else a.cpp for a in method.plain]
+        if not method.handler_asks:
+            out.append(f"    co_await call.permit(std::move(actions), [&] {{ return {subject}; }});")
+        handed = ["call"] + (["std::move(actions)"] if method.handler_asks else []) + [f"std::move({a.cpp})" if a.type in ("s", "as") else a.cpp for a in method.plain]
         handed += ["std::move(options)"] if method.options else []
         invoke = f"co_await self.{method.cpp}({', '.join(handed)})"
         out.append(f"    const auto result = {invoke};" if method.outs else f"    {invoke};")

@@ -45,7 +45,7 @@ OptionValue read_value(Reader& in, const Option& option, std::string_view method
     if (type == "t") return in.uint64();
     const std::string what = fmt::format("option '{}' of {}", option.name, method);
     if (type == "as") return read_strings(in, what);
-    std::string text = in.string(longest_string, what);
+    std::string text = in.string(option.limit, what);
     require_word(option, method, text);
     return text;
 }

@@ -3,6 +3,7 @@
 // InvalidOption, naming it. Which options exclude each other is for service/ to know.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -21,6 +22,7 @@ struct Option {
     const char* type;   ///< b, u, t, s or as
     const char* words;  ///< the allowed ones, with spaces between; "" for any
     void (*store)(void* options, OptionValue value);
+    std::size_t limit = 4096;  ///< bytes of a string
 };
 
 /// The store function of an option that is the member of a struct.

@@ -160,7 +160,7 @@ void GuestCore::on_event(std::string_view name, const json& data) {
         {"BLOCK_IO_ERROR", &GuestCore::on_io_error},       {"WATCHDOG", &GuestCore::on_watchdog},
         {"DEVICE_DELETED", &GuestCore::on_device_deleted}, {"DEVICE_UNPLUG_GUEST_ERROR", &GuestCore::on_unplug_error},
         {"MEM_UNPLUG_ERROR", &GuestCore::on_unplug_error}, {"VSERPORT_CHANGE", &GuestCore::on_port},
-        {"DEVICE_TRAY_MOVED", &GuestCore::on_tray},
+        {"DEVICE_TRAY_MOVED", &GuestCore::on_tray},        {"MIGRATION", &GuestCore::on_migration_news},
     };
     const auto self = shared_from_this();
     const auto step = life.on_event(name, data);
@@ -269,6 +269,10 @@ void GuestCore::on_tray(const json& data) {
     }
 }
 
+void GuestCore::on_migration_news(const json&) {
+    for (const auto& waiting : std::exchange(waiting_for_migration_, {})) waiting.set();
+}
+
 // ---- the process
 
 void GuestCore::take_unit(Unit started) {
@@ -331,6 +335,7 @@ void GuestCore::process_gone() {
     }
     gone_ = true;
     for (const auto& waiting : std::exchange(waiting_for_end_, {})) waiting.set();
+    on_migration_news({});
     if (published_) scope.spawn(finish(self));
 }
 

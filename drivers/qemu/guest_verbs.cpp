@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "qemu/json.hpp"
+#include "qemu/migration.hpp"
 #include "qemu/stats.hpp"
 
 namespace virtbus::qemu {
@@ -102,6 +103,10 @@ public:
     Task<> reset(std::stop_token stop) override { return qemu::reset(core_, stop); }
     Task<> inject_nmi(std::stop_token stop) override { return qemu::inject_nmi(core_, stop); }
     void kill(bool graceful) override { core_->kill(graceful); }
+    Task<> save(Fd target, ProgressSink progress, std::stop_token stop) override {
+        return qemu::save(core_, std::move(target), std::move(progress), stop);
+    }
+    Task<> undo_save(bool running) override { return qemu::undo_save(core_, running); }
     Task<Stats> stats(std::vector<std::string> groups, std::stop_token stop) override {
         return sample_stats(core_, std::move(groups), stop);
     }

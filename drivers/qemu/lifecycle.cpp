@@ -101,8 +101,9 @@ Lifecycle::Step Lifecycle::on_stop() {
 Lifecycle::Step Lifecycle::on_resume() {
     restarting_ = panicked_ = powered_off_ = false;
     stop_reason_.clear();
+    auto reason = std::exchange(resume_reason_, {});
     if (state_ == State::running) return {};
-    return change(State::running, "unpaused");
+    return change(State::running, reason.empty() ? "unpaused" : std::move(reason));
 }
 
 Lifecycle::Step Lifecycle::on_shutdown(std::string_view cause) {

@@ -53,6 +53,8 @@ public:
     void set(State state, std::string reason);
     /// The reason to give when the CPUs stop next.
     void expect_stop(std::string reason) { stop_reason_ = std::move(reason); }
+    /// The reason to give when they run next.
+    void expect_resume(std::string reason) { resume_reason_ = std::move(reason); }
     /// We are about to end the process.
     void expect_kill() { killed_ = true; }
     /// The next power-off of the guest is half of a reboot.
@@ -73,7 +75,7 @@ private:
     EndPolicy policy_;
     State state_ = State::starting;
     std::string reason_;
-    std::string stop_reason_;
+    std::string stop_reason_, resume_reason_;
     bool rebooting_ = false, restarting_ = false, killed_ = false, powered_off_ = false, panicked_ = false;
 };
 

@@ -18,6 +18,7 @@
 #include "qemu/json.hpp"
 #include "qemu/left_behind.hpp"
 #include "qemu/live_config.hpp"
+#include "qemu/migration.hpp"
 #include "qemu/pins.hpp"
 #include "qemu/unit_limits.hpp"
 
@@ -109,13 +110,14 @@ void send_passwords(GuestCore& core, Batch& batch) {
     }
 }
 
-Batch send_batch(GuestCore& core, bool paused) {
+Batch send_batch(GuestCore& core, bool paused, bool incoming) {
     Batch batch;
     auto& monitor = *core.monitor;
     const auto& config = core.config;
     batch.settings.push_back(monitor.send("set-action", core.life.policy().actions(core.watchdog_action())));
     const bool has_balloon = config.devices.memballoon && config.devices.memballoon->model != "none";
-    if (has_balloon && config.current_memory && config.memory && *config.current_memory < *config.memory)
+    // A state that is taken up brings the balloon's size along.
+    if (!incoming && has_balloon && config.current_memory && config.memory && *config.current_memory < *config.memory)
         batch.settings.push_back(monitor.send("balloon", json{{"value", *config.current_memory}}));
     if (has_balloon && config.devices.memballoon->stats_period)
         batch.settings.push_back(
@@ -205,7 +207,9 @@ Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilitie
     auto line = command_line(core->config, *capabilities, opened, MonitorSocket{listening.get(), {}});
     // The questions wait in the socket for QEMU to come up and read them.
     core->connect();
-    auto batch = send_batch(*core, request.paused);
+    const bool incoming = static_cast<bool>(request.incoming), paused = request.paused || incoming;
+    if (incoming) line.argv.insert(line.argv.end(), {"-incoming", "defer"});
+    auto batch = send_batch(*core, paused, incoming);
     request.unfinished(record.text());
     core->take_unit(co_await ports.units.start(unit_request(core->config, record, request.id, line, log.get()),
                                                request.deadline, request.stop));
@@ -213,7 +217,8 @@ Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilitie
     // Once QEMU alone has these its end closes them.
     line.owned.clear();
     listening = Fd{};
-    co_await await_batch(core, std::move(batch), request.paused, request.deadline, request.stop);
+    co_await await_batch(core, std::move(batch), paused, request.deadline, request.stop);
+    if (incoming) co_await receive_state(core, std::move(request.incoming), request.stop);
 }
 
 /// Ends what a failed start has left; tells what QEMU said if it ended by itself.
@@ -301,7 +306,10 @@ Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const G
     config.id = request.id;
     assign_aliases(config);
     auto core = std::make_shared<GuestCore>(ports, scope, times, request.events, std::move(config), std::move(record));
-    if (request.paused)
+    if (request.incoming) core->life.expect_resume("restored");
+    if (request.incoming)
+        core->life.set(State::paused, "restored");
+    else if (request.paused)
         core->life.set(State::paused, "starting-up");
     else
         core->life.set(State::running, "booted");

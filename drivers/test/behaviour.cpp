@@ -24,6 +24,8 @@ const std::array rows{
     Row{"die-after-ms", &Behaviour::die_after},      Row{"ignore-kill-ms", &Behaviour::ignore_kill_for},
     Row{"fail-start", &Behaviour::fail_start},       Row{"hang-start", &Behaviour::hang_start},
     Row{"hang-shutdown", &Behaviour::hang_shutdown}, Row{"hang-verbs", &Behaviour::hang_verbs},
+    Row{"fail-save", &Behaviour::fail_save},         Row{"fail-restore", &Behaviour::fail_restore},
+    Row{"save-ms", &Behaviour::save_time},           Row{"hang-save", &Behaviour::hang_save},
     Row{"unresponsive", &Behaviour::unresponsive},   Row{"ignore-kill", &Behaviour::ignore_kill},
     Row{"fail-adopt", &Behaviour::fail_adopt},       Row{"open-disks", &Behaviour::open_disks},
 };

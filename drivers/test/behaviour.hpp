@@ -23,6 +23,10 @@ struct Behaviour {
     Duration die_after{0};         ///< die-after-ms: it crashes by itself so long after its start; 0 = never
     Duration ignore_kill_for{0};   ///< ignore-kill-ms: a killed guest stays so long
     std::string fail_start;        ///< fail-start: the start fails with this message
+    std::string fail_save;         ///< fail-save: half of the state is written, then it fails with this message
+    std::string fail_restore;      ///< fail-restore: a start from a saved state fails with this message
+    Duration save_time{0};         ///< save-ms: how long writing the state takes
+    bool hang_save = false;        ///< hang-save: the save stops half-way and never ends, but can be cancelled
     bool hang_start = false;       ///< hang-start: the start never ends, but can be cancelled
     bool hang_shutdown = false;    ///< hang-shutdown: the guest ignores the request to shut down
     bool hang_verbs = false;       ///< hang-verbs: suspend, resume, ... never return, and do not heed a cancellation

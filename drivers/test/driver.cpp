@@ -5,6 +5,7 @@
 
 #include "test/behaviour.hpp"
 #include "test/guest.hpp"
+#include "test/saved_state.hpp"
 #include "virtbus/error.hpp"
 
 namespace virtbus::test_driver {
@@ -86,16 +87,24 @@ Task<std::unique_ptr<Guest>> TestDriver::start(StartRequest request) {
     co_await sleep(loop_, behaviour.start_delay, request.stop);
     if (!behaviour.fail_start.empty())
         throw Error{Code::hypervisor_failed, fmt::format("domain '{}': {}", config.name, behaviour.fail_start)};
-    fill_in_live(config, request.id);
     GuestRecord record;
     record.booted_at = clock_.now();
-    record.paused = request.paused;
+    const bool restored = static_cast<bool>(request.incoming);
+    if (restored) {
+        record = decode_record(co_await read_state(loop_, std::move(request.incoming), request.stop));
+        if (!behaviour.fail_restore.empty())
+            throw Error{Code::hypervisor_failed, fmt::format("domain '{}': {}", config.name, behaviour.fail_restore)};
+    }
+    fill_in_live(config, request.id);
+    record.paused = request.paused || restored;
     if (behaviour.die_after.count() > 0) {
         record.ends_at = record.booted_at + static_cast<std::uint64_t>(behaviour.die_after.count()) * 1000;
         record.end = {"crashed", "the test domain dies as its definition asks"};
     }
-    co_return std::make_unique<TestGuest>(loop_, clock_, request.events, std::move(config), behaviour,
-                                          std::move(record));
+    auto guest =
+        std::make_unique<TestGuest>(loop_, clock_, request.events, std::move(config), behaviour, std::move(record));
+    if (restored) guest->expect_resume("restored");
+    co_return guest;
 }
 
 Task<std::unique_ptr<Guest>> TestDriver::adopt(DomainConfig config, std::string driver_state, GuestEvents& events,

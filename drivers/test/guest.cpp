@@ -10,6 +10,7 @@
 #include <charconv>
 
 #include "test/picture.hpp"
+#include "test/saved_state.hpp"
 #include "virtbus/error.hpp"
 
 namespace virtbus::test_driver {
@@ -109,6 +110,7 @@ void TestGuest::arm_end() {
         for (auto& hanging : std::exchange(hanging_, {}))
             hanging.fail(Error{Code::hypervisor_failed, fmt::format("test domain '{}' has ended", config_.name)});
         consoles_.clear();
+        saving_.request_stop();
         auto end = record_.end;
         events_.ended(std::move(end));
     });
@@ -125,7 +127,7 @@ Task<> TestGuest::reach() {
 Task<> TestGuest::resume(std::stop_token) {
     co_await reach();
     record_.paused = false;
-    later([this] { events_.state_changed(State::running, "user"); });
+    later([this, reason = std::exchange(resume_reason_, "user")] { events_.state_changed(State::running, reason); });
 }
 
 Task<> TestGuest::suspend(std::stop_token) {
@@ -164,6 +166,24 @@ Task<> TestGuest::reset(std::stop_token) {
 
 Task<> TestGuest::inject_nmi(std::stop_token) {
     co_await reach();
+}
+
+Task<> TestGuest::save(Fd target, ProgressSink progress, std::stop_token stop) {
+    co_await reach();
+    if (!record_.paused) later([this] { events_.state_changed(State::paused, "save"); });
+    record_.paused = true;
+    std::stop_source ended;
+    const std::stop_callback passed_on{stop, [&ended] { ended.request_stop(); }};
+    saving_ = ended;
+    co_await write_state(loop_, std::move(target), encode(record_), behaviour_, std::move(progress), ended.get_token());
+    if (gone_) throw Error{Code::hypervisor_failed, fmt::format("test domain '{}' has ended", config_.name)};
+}
+
+Task<> TestGuest::undo_save(bool running) {
+    co_await reach();
+    if (!running) co_return;
+    record_.paused = false;
+    later([this] { events_.state_changed(State::running, "save-canceled"); });
 }
 
 void TestGuest::kill(bool graceful) {

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,8 @@ class TestGuest final : public Guest {
 public:
     TestGuest(Loop& loop, Clock& clock, GuestEvents& events, DomainConfig config, Behaviour behaviour,
               GuestRecord record);
+    /// The reason to give when the CPUs run next.
+    void expect_resume(std::string reason) { resume_reason_ = std::move(reason); }
 
     std::uint32_t pid() const override { return 0; }
     std::string unit() const override { return {}; }
@@ -41,6 +44,8 @@ public:
     Task<> reset(std::stop_token stop) override;
     Task<> inject_nmi(std::stop_token stop) override;
     void kill(bool graceful) override;
+    Task<> save(Fd target, ProgressSink progress, std::stop_token stop) override;
+    Task<> undo_save(bool running) override;
 
     Task<Stats> stats(std::vector<std::string> groups, std::stop_token stop) override;
     Task<> send_key(std::vector<std::string> keys, std::stop_token stop) override;
@@ -65,6 +70,8 @@ private:
     Behaviour behaviour_;
     GuestRecord record_;
     bool gone_ = false;
+    std::string resume_reason_ = "user";
+    std::stop_source saving_{std::nostopstate};
     std::uint64_t killed_at_ = 0;
     std::map<std::string, EchoConsole> consoles_;
     std::vector<Reply<>::Promise> hanging_;

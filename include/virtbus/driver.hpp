@@ -102,6 +102,9 @@ public:
     virtual void agent_changed(bool connected) = 0;
 };
 
+/// Told how far a long piece of work is, in bytes; total is 0 while it is not known.
+using ProgressSink = std::function<void(std::uint64_t done, std::uint64_t total)>;
+
 /// How a verb reaches the guest: "acpi", "agent" or "default".
 using ShutdownMode = std::string;
 
@@ -128,6 +131,14 @@ public:
     /// guest then fails. `ended` follows with reason "destroyed".
     virtual void kill(bool graceful) = 0;
 
+    /// Stops the CPUs and writes the whole state to `target` (a pipe, or a regular file from where it stands), for
+    /// StartRequest::incoming to read. Returns when all is written; the CPUs stand still. When it throws, or when what
+    /// was written cannot be kept, undo_save is called.
+    virtual Task<> save(Fd target, ProgressSink progress, std::stop_token stop) = 0;
+    /// Gives up a save, also one that an earlier daemon began: its writing ends, and the CPUs run again if `running`.
+    /// Can be repeated, and does nothing to a guest that is not being saved but let it run.
+    virtual Task<> undo_save(bool running) = 0;
+
     virtual Task<Stats> stats(std::vector<std::string> groups, std::stop_token stop) = 0;
     virtual Task<> send_key(std::vector<std::string> keys, std::stop_token stop) = 0;
     virtual Task<Screenshot> screenshot(std::uint32_t screen, std::stop_token stop) = 0;
@@ -152,6 +163,9 @@ struct StartRequest {
     /// To be told what adopt() needs to end what there is so far, each time that this grows before the guest is
     /// returned: a daemon that dies in the middle then leaves no process that nobody knows. May throw.
     std::function<void(std::string driver_state)> unfinished = [](auto&&) {};
+    /// A stream that Guest::save wrote, from a pipe; invalid: boot. The start returns when all of it has been taken,
+    /// with the CPUs halted whatever `paused` says.
+    Fd incoming{};
 };
 
 class HypervisorDriver {

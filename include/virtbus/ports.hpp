@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <stop_token>
@@ -78,6 +79,14 @@ struct Identity {
     std::vector<std::uint32_t> groups;
 };
 
+/// A file that is written under a temporary name in the folder of its final one.
+struct NewFile {
+    Fd file, folder;
+    std::string path, temporary;
+    std::optional<Identity> as;
+};
+using NewFilePtr = std::shared_ptr<NewFile>;
+
 class Files {
 public:
     virtual ~Files() = default;
@@ -103,6 +112,18 @@ public:
     /// open(2).
     virtual Task<Fd> open(std::string path, int flags, unsigned mode, std::optional<Identity> as, Deadline deadline,
                           std::stop_token stop = {}) = 0;
+
+    /// The rights of a user: uid, group and groups as the host's user database has them.
+    virtual Task<Identity> identify(std::uint32_t uid, Deadline deadline) = 0;
+    /// Begins a regular file that shall have the name `path`, for what is too long for `write`. It must be committed or
+    /// discarded; what a daemon that dies leaves is `temporary`. Never follows a link in the last component.
+    virtual Task<NewFilePtr> create_beside(std::string path, unsigned mode, std::optional<Identity> as,
+                                           Deadline deadline, std::stop_token stop = {}) = 0;
+    /// Syncs it, gives it its name in place of what has that, syncs the folder. When it throws nothing has the name.
+    virtual Task<> commit(NewFilePtr file) = 0;
+    virtual Task<> discard(NewFilePtr file) = 0;
+    /// Removes the temporary file that an earlier daemon has left; one that is not there is no error.
+    virtual Task<> remove_temporary(std::string temporary, std::optional<Identity> as) = 0;
 };
 
 struct Command {
@@ -213,6 +234,14 @@ public:
                                 std::stop_token stop = {}) = 0;
 };
 
+/// Marks texts as this host's own, so that the daemon can tell what it wrote from what others made up.
+class Seal {
+public:
+    virtual ~Seal() = default;
+    /// 32 bytes that nobody else can find for this text.
+    virtual std::string of(std::string_view text) = 0;
+};
+
 /// Where things live; see the table in HACKING.md. Folders end without a slash.
 struct Folders {
     std::string config, state, runtime, cache, logs;
@@ -230,6 +259,7 @@ struct Ports {
     Folders folders;
     std::string boot_id;
     bool system_mode = false;
+    Seal* seal = nullptr;  ///< null: nothing is known to be our own
 };
 
 }  // namespace virtbus

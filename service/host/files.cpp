@@ -4,9 +4,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/fsuid.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,17 +15,13 @@
 #include <map>
 #include <mutex>
 
+#include "service/host/rights.hpp"
+
 namespace virtbus::host {
 
 namespace {
 
 constexpr Duration write_deadline = std::chrono::seconds{60};
-constexpr std::string_view temporary_suffix = ".virtbus-tmp";
-
-[[noreturn]] void fail(const char* verb, const std::string& path, int error) {
-    const auto code = error == ENOSPC || error == EDQUOT ? Code::no_space : Code::internal;
-    throw Error{code, fmt::format("cannot {} {}: {}", verb, path, std::strerror(error))};
-}
 
 std::string folder_of(const std::string& path) {
     const auto slash = path.rfind('/');
@@ -81,37 +75,6 @@ void replace(const std::string& path, std::string_view content, unsigned mode, b
 void unlink_if_there(const std::string& path) {
     if (::unlink(path.c_str()) != 0 && errno != ENOENT) fail("remove", path, errno);
 }
-
-/// Gives the calling thread another's rights on files for a while.
-class Rights {
-public:
-    explicit Rights(const Identity& identity) {
-        saved_.resize(static_cast<std::size_t>(std::max(::getgroups(0, nullptr), 0)));
-        if (::getgroups(static_cast<int>(saved_.size()), saved_.data()) < 0) fail("read", "the daemon's groups", errno);
-        // The C library's setgroups changes all threads; the system call changes this one.
-        if (::syscall(SYS_setgroups, identity.groups.size(), identity.groups.data()) != 0)
-            fail("take", "the caller's groups", errno);
-        gid_ = static_cast<gid_t>(::setfsgid(identity.gid));
-        uid_ = static_cast<uid_t>(::setfsuid(identity.uid));
-        if (static_cast<uid_t>(::setfsuid(static_cast<uid_t>(-1))) != identity.uid) {
-            restore();
-            fail("take", "the caller's rights", EPERM);
-        }
-    }
-    Rights(const Rights&) = delete;
-    Rights& operator=(const Rights&) = delete;
-    ~Rights() { restore(); }
-
-private:
-    void restore() {
-        ::setfsuid(uid_);
-        ::setfsgid(gid_);
-        if (::syscall(SYS_setgroups, saved_.size(), saved_.data()) != 0) std::abort();
-    }
-    std::vector<gid_t> saved_;
-    uid_t uid_ = 0;
-    gid_t gid_ = 0;
-};
 
 }  // namespace
 

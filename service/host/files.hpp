@@ -27,6 +27,12 @@ public:
     bool exists(const std::string& path) override;
     Task<Fd> open(std::string path, int flags, unsigned mode, std::optional<Identity> as, Deadline deadline,
                   std::stop_token stop) override;
+    Task<Identity> identify(std::uint32_t uid, Deadline deadline) override;
+    Task<NewFilePtr> create_beside(std::string path, unsigned mode, std::optional<Identity> as, Deadline deadline,
+                                   std::stop_token stop) override;
+    Task<> commit(NewFilePtr file) override;
+    Task<> discard(NewFilePtr file) override;
+    Task<> remove_temporary(std::string temporary, std::optional<Identity> as) override;
 
 private:
     class FolderSyncs;

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Permission as callers meet it: the real daemon in system mode, a polkitd that follows a file of rules, and callers
 // that are not root.
+#include <sys/stat.h>
+
+#include <fstream>
+
 #include "tests/bus/user_bed.hpp"
 
 namespace virtbus::testing {
@@ -164,6 +168,53 @@ TEST_F(Permission, APeerOnTheSocketIsAskedAboutAsAProcess) {
     const std::string started = text_of(peer->call(slow, domain, "Start", "a{sv}", 1, "no-wait", "b", 1));
     EXPECT_EQ(property(client, started, job, "StartedByUID"), std::to_string(caller_uid()));
     (void)client.call(slow, domain, "Stop", "a{sv}", 0);
+}
+
+TEST_F(Permission, SavedFilesAreTheCallersAndOnlyOurOwnComeBackWithStartAlone) {
+    const std::string uid = std::to_string(caller_uid());
+    OpenFolder folder;
+    ASSERT_EQ(::chmod(folder.path().c_str(), 0777), 0);
+    const std::string file = folder / "saved", roots = bed().folder / "roots";
+    rules("* org.virtbus1.domain.start\n* org.virtbus1.domain.save\n");
+    ASSERT_EQ(text_of(start()), "/");
+    const Answer elsewhere = other_->call(path, domain, "Save", "sa{sv}", roots.c_str(), 0);
+    EXPECT_EQ(elsewhere.error, denied) << elsewhere.message;
+    EXPECT_EQ(state(path), "running");
+    ASSERT_EQ(text_of(other_->call(path, domain, "Save", "sa{sv}", file.c_str(), 0)), "/");
+    struct stat facts{};
+    ASSERT_EQ(::stat(file.c_str(), &facts), 0);
+    EXPECT_EQ(facts.st_uid, caller_uid());
+    EXPECT_EQ(facts.st_mode & 0777, 0600u);
+
+    rules(uid + " org.virtbus1.domain.start domain-name=" + name + "\n");
+    const auto restore = [&](const std::string& from) {
+        return other_->call(root, manager, "RestoreDomain", "sa{sv}", from.c_str(), 0);
+    };
+    EXPECT_EQ(text_of(restore(file)), path);
+    ASSERT_EQ(text_of(verb(path, "Stop")), "/");
+    EXPECT_EQ(other_->call(root, manager, "RestoreDomain", "sa{sv}", file.c_str(), 1, "xml", "s", "<domain/>").error,
+              denied);
+    // The same image with another seal: its definition might be anything.
+    {
+        std::fstream image{file, std::ios::in | std::ios::out | std::ios::binary};
+        image.seekp(72);
+        image << "x";
+        std::string head(248, '\0');
+        image.seekg(0).read(head.data(), 248);
+        std::uint64_t sum = 14695981039346656037U;
+        for (const unsigned char byte : head) sum = (sum ^ byte) * 1099511628211U;
+        image.seekp(248);
+        image.write(reinterpret_cast<const char*>(&sum), 8);
+    }
+    EXPECT_EQ(restore(file).error, denied);
+    EXPECT_THAT(asked(), HasSubstr("org.virtbus1.domain.configure"));
+    EXPECT_EQ(state(path), "shutoff");
+    rules("* org.virtbus1.domain.start\n* org.virtbus1.domain.configure\n");
+    EXPECT_EQ(text_of(restore(file)), path);
+    ASSERT_EQ(text_of(verb(path, "Stop")), "/");
+    // What only root may read cannot be restored by others, whatever they may do here.
+    ASSERT_EQ(::chown(file.c_str(), 0, 0), 0);
+    EXPECT_EQ(restore(file).error, denied);
 }
 
 }  // namespace

@@ -50,6 +50,16 @@ public:
     JobPtr suspend(Caller caller) override { return verb("suspend", "domain.stop", caller); }
     JobPtr resume(Caller caller) override { return verb("resume", "domain.start", caller); }
     JobPtr inject_nmi(Caller caller) override { return verb("inject-nmi", "domain.stop", caller); }
+    JobPtr save(std::string file, SaveOptions o, Caller caller) override {
+        return verb("save", "domain.save", caller,
+                    fmt::format("{} {} {} {} {} {}", file, o.xml, o.running, o.paused, o.bypass_cache, o.compression),
+                    true);
+    }
+    JobPtr managed_save(SaveOptions o, Caller caller) override {
+        return verb("managed-save", "domain.save", caller,
+                    fmt::format("{} {} {} {}", o.running, o.paused, o.bypass_cache, o.compression), true);
+    }
+    JobPtr remove_managed_save(Caller caller) override { return verb("remove-managed-save", "domain.save", caller); }
     JobPtr set_autostart(bool autostart, Caller caller) override {
         return verb("set-autostart", "domain.configure", caller, fmt::format("{}", autostart));
     }
@@ -196,6 +206,21 @@ public:
         created = options;
         co_return add_next();
     }
+    Task<SavedDomainPtr> open_saved(std::string file, Caller) override {
+        if (file != "/saved" && file != "/foreign") throw Error{Code::unsupported, file + " is no save image"};
+        auto saved = std::make_shared<SavedDomain>();
+        const auto& view = domains_.begin()->second->view();
+        saved->name = view.name;
+        saved->uuid = view.uuid;
+        saved->driver = view.driver;
+        saved->sealed = file == "/saved";
+        co_return saved;
+    }
+    JobPtr restore(SavedDomainPtr saved, RestoreOptions o, Caller caller) override {
+        restored = fmt::format("{} {} {} {} {}", o.xml, o.running, o.paused, o.bypass_cache, o.reset_nvram);
+        return find(saved->uuid)->start({}, caller);
+    }
+    std::string restored;  ///< the options of the last restore
     Task<CheckResult> check(std::string xml, bool runnable) override {
         co_return CheckResult{std::move(xml), {"unknown"}, {}, {"argv", runnable ? "runnable" : "real"}};
     }

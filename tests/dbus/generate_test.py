@@ -63,6 +63,7 @@ class Generator(unittest.TestCase):
     def test_options_and_their_actions_must_fit(self):
         self.refused('value="b"', 'value="q"', "it must be one of")
         self.refused('value="b"', 'value="b yes no"', "lists words but is no string")
+        self.refused('value="b"', 'value="b limit=9"', "lists words but is no string")
         self.refused('type="a{sv}"', 'type="s"', "its last argument is no a{sv}")
         self.refused(ACTION, ACTION + '<annotation name="org.virtbus1.Action.loudly" value="lamp.noise"/>',
                      "which is none of its boolean options")

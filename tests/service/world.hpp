@@ -161,6 +161,24 @@ public:
                   std::stop_token stop) override {
         return real_.open(std::move(path), flags, mode, std::move(as), deadline, std::move(stop));
     }
+    Task<Identity> identify(std::uint32_t uid, Deadline deadline) override { return real_.identify(uid, deadline); }
+    Task<NewFilePtr> create_beside(std::string path, unsigned mode, std::optional<Identity> as, Deadline deadline,
+                                   std::stop_token stop) override {
+        step(path, true);
+        co_return co_await real_.create_beside(std::move(path), mode, std::move(as), deadline, std::move(stop));
+    }
+    Task<> commit(NewFilePtr file) override {
+        step(file->path, true);
+        co_await real_.commit(std::move(file));
+    }
+    Task<> discard(NewFilePtr file) override {
+        step(file->path, false);
+        co_await real_.discard(std::move(file));
+    }
+    Task<> remove_temporary(std::string temporary, std::optional<Identity> as) override {
+        step(temporary, false);
+        co_await real_.remove_temporary(std::move(temporary), std::move(as));
+    }
 
 private:
     void step(const std::string& path, bool needs_space) {

@@ -197,10 +197,12 @@ private:
         node.set("driver", !file.block_device ? "file" : cdrom ? "host_cdrom" : "host_device");
         node.set("filename", line_.fdset(file));
         if (disk_.driver) node.set_text("aio", disk_.driver->io);
-        add_node(std::move(node), name);
+        // When nobody writes for a while (a migration has ended) QEMU would take the set's read-only descriptor, and
+        // then meet the locks of the other one, which the set keeps open: it could not write again.
+        add_node(std::move(node), name, line_.by_path() || file.read_only);
     }
-    void add_node(Json node, const std::string& name) {
-        node.set("node-name", name).set("auto-read-only", true);
+    void add_node(Json node, const std::string& name, bool may_narrow = true) {
+        node.set("node-name", name).set("auto-read-only", may_narrow);
         const bool told = disk_.driver && !disk_.driver->discard.empty();
         node.set("discard", told ? disk_.driver->discard : "unmap");
         set_cache(node, disk_);

@@ -27,7 +27,8 @@ void add_flash(Argv& line, const char* key, const std::string& node, bool read_o
         bottom.set("driver", device ? "host_device" : "file")
             .set("filename", line.fdset(*file))
             .set("node-name", storage);
-        bottom.set("auto-read-only", true).set("discard", "unmap");
+        // See add_file() of the disks.
+        bottom.set("auto-read-only", line.by_path() || read_only).set("discard", "unmap");
         line.blockdev(bottom);
     }
     const std::string format = line.runnable() || file->format.empty() ? "raw" : file->format;

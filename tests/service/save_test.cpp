@@ -1,0 +1,527 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Save, managed save, restore: what is kept, what is refused, and what a full disk, a cancellation or the daemon's end
+// at any step leaves behind.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include "service/host/seal.hpp"
+#include "service/save_image.hpp"
+#include "service/state_pump.hpp"
+#include "world.hpp"
+
+namespace virtbus::tests {
+namespace {
+
+struct Saving : World {
+    std::string file(const std::string& name = "web.save") const { return root + "/" + name; }
+    std::string managed(const std::string& name = "web") const {
+        return root + "/state/save/" + uuid_of(name) + ".save";
+    }
+    DomainPtr restore(const std::string& path, RestoreOptions options = {}) {
+        const auto saved = run(room->domains().open_saved(path, caller));
+        finish(room->domains().restore(saved, options, caller));
+        return get(saved->name);
+    }
+    std::uint64_t cpu_time(const DomainPtr& domain) {
+        return std::get<std::uint64_t>(run(domain->stats({"cpu"})).values.at("cpu.time"));
+    }
+    /// Names in the folder of saved files that are not `expected`, hidden ones included.
+    std::vector<std::string> litter(const std::string& folder, const std::set<std::string>& expected = {}) {
+        std::vector<std::string> names;
+        for (const auto& entry : std::filesystem::directory_iterator{folder})
+            if (entry.is_regular_file() && !expected.contains(entry.path().filename()))
+                names.push_back(entry.path().filename());
+        return names;
+    }
+    void alter(const std::string& path, std::size_t at, const std::string& bytes) {
+        std::fstream file{path, std::ios::in | std::ios::out | std::ios::binary};
+        file.seekp(static_cast<std::streamoff>(at));
+        file << bytes;
+    }
+};
+
+TEST_F(Saving, a_managed_save_is_restored_by_the_next_start_and_removed) {
+    boot();
+    const auto domain = running("web");
+    clock.shift += 5'000'000;
+    const auto before = cpu_time(domain);
+    finish(domain->managed_save({}, caller));
+    EXPECT_EQ(domain->view().state, State::shutoff);
+    EXPECT_EQ(domain->view().state_reason, "saved");
+    EXPECT_TRUE(domain->view().has_managed_save);
+    EXPECT_TRUE(exists(managed()));
+    EXPECT_FALSE(exists(status_path("web")));
+    struct stat facts{};
+    ASSERT_EQ(::stat(managed().c_str(), &facts), 0);
+    EXPECT_EQ(facts.st_mode & 0777, 0600u);
+
+    boot();  // it is known to the next daemon, too
+    const auto again = get("web");
+    EXPECT_TRUE(again->view().has_managed_save);
+    finish(again->start({}, caller));
+    EXPECT_EQ(again->view().state, State::running);
+    EXPECT_EQ(again->view().state_reason, "restored");
+    EXPECT_GE(cpu_time(again), before) << "its memory is that of before";
+    EXPECT_FALSE(again->view().has_managed_save);
+    EXPECT_FALSE(exists(managed()));
+    EXPECT_TRUE(litter(root + "/state/save").empty());
+}
+
+TEST_F(Saving, a_saved_file_brings_a_transient_domain_back) {
+    boot();
+    const auto domain = run(room->domains().create(xml("web"), {}, caller));
+    finish(domain->save(file(), {}, caller));
+    EXPECT_TRUE(audience.heard("removed web"));
+    const auto back = restore(file());
+    EXPECT_EQ(back->view().state, State::running);
+    EXPECT_EQ(back->view().state_reason, "restored");
+    EXPECT_FALSE(back->view().persistent);
+    EXPECT_TRUE(exists(file())) << "a file of the caller's stays";
+    EXPECT_REFUSED(restore(file()), Code::invalid_state, "is running");
+}
+
+TEST_F(Saving, paused_stays_paused_unless_told_otherwise) {
+    boot();
+    const auto domain = running("web");
+    finish(domain->suspend(caller));
+    finish(domain->save(file("paused"), {}, caller));
+    EXPECT_EQ(restore(file("paused"))->view().state, State::paused);
+    finish(domain->stop({}, caller));
+    EXPECT_EQ(restore(file("paused"), {.running = true})->view().state, State::running);
+    finish(domain->save(file("told"), {.paused = true}, caller));
+    EXPECT_EQ(restore(file("told"))->view().state, State::paused);
+    EXPECT_EQ(domain->view().state_reason, "restored");
+    finish(domain->save(file("told"), {.running = true}, caller));
+    EXPECT_EQ(restore(file("told"), {.paused = true})->view().state, State::paused);
+    finish(domain->managed_save({.running = true}, caller));
+    finish(domain->start({.paused = true}, caller));
+    EXPECT_EQ(domain->view().state, State::paused);
+}
+
+TEST_F(Saving, compression_and_bypassing_the_cache_change_the_file_and_nothing_else) {
+    boot();
+    const auto domain = running("web");
+    finish(domain->save(file("plain"), {}, caller));
+    EXPECT_EQ(restore(file("plain"))->view().state, State::running);
+    finish(domain->save(file("packed"), {.compression = "zstd"}, caller));
+    EXPECT_LT(std::filesystem::file_size(file("packed")), std::filesystem::file_size(file("plain")) / 100);
+    EXPECT_EQ(restore(file("packed"))->view().state, State::running);
+    for (const char* compression : {"none", "zstd"}) {
+        const auto seen = refusal([&] {
+            finish(domain->save(file("direct"), {.bypass_cache = true, .compression = compression}, caller));
+            EXPECT_EQ(restore(file("direct"), {.bypass_cache = true})->view().state, State::running);
+        });
+        if (seen.code) {  // a file system without it
+            EXPECT_EQ(*seen.code, Code::unsupported);
+            EXPECT_NE(seen.message.find(file("direct")), std::string::npos) << seen.message;
+            EXPECT_EQ(domain->view().state, State::running);
+        }
+    }
+    EXPECT_REFUSED(finish(domain->save(file("x"), {.compression = "lha"}, caller)), Code::invalid_option,
+                   "none or zstd");
+}
+
+TEST_F(Saving, guards_come_before_the_first_change) {
+    boot();
+    const auto domain = define(xml("web"));
+    EXPECT_REFUSED(finish(domain->managed_save({}, caller)), Code::invalid_state, "is shutoff");
+    EXPECT_REFUSED(finish(domain->save(file(), {}, caller)), Code::invalid_state, "'save' needs it running or paused");
+    finish(domain->start({}, caller));
+    EXPECT_REFUSED(finish(domain->managed_save({.running = true, .paused = true}, caller)), Code::conflicting_options,
+                   "'running' and 'paused'");
+    EXPECT_REFUSED(finish(domain->save("relative", {}, caller)), Code::invalid_args, "no absolute path");
+    EXPECT_REFUSED(finish(domain->save(root, {}, caller)), Code::invalid_args, "no regular file");
+    EXPECT_REFUSED(finish(domain->save(root + "/none/x", {}, caller)), Code::invalid_args, "/none");
+    const auto transient = run(room->domains().create(xml("temp"), {}, caller));
+    EXPECT_REFUSED(finish(transient->managed_save({}, caller)), Code::invalid_state, "transient");
+    EXPECT_EQ(domain->view().state, State::running);
+    EXPECT_EQ(audience.count("state web paused save"), 0u);
+    EXPECT_TRUE(litter(root).empty());
+    finish(domain->save(file(), {}, caller));
+    const auto saved = run(room->domains().open_saved(file(), caller));
+    EXPECT_REFUSED(room->domains().restore(saved, {.running = true, .paused = true}, caller), Code::conflicting_options,
+                   "'running' and 'paused'");
+}
+
+TEST_F(Saving, a_replaced_definition_must_keep_what_the_guest_sees) {
+    boot();
+    const std::string disk =
+        "<disk type='file' device='disk'><source file='/a'/><target dev='vda' bus='virtio'/></disk>";
+    const auto domain = define(xml("web", {}, {}, disk));
+    finish(domain->start({}, caller));
+    const auto other_source =
+        xml("web", {}, "<description>moved</description>",
+            "<disk type='file' device='disk'><source file='/b'/><target dev='vda' bus='virtio'/></disk>");
+    const auto other_bus =
+        xml("web", {}, {}, "<disk type='file' device='disk'><source file='/a'/><target dev='vda' bus='scsi'/></disk>");
+    EXPECT_REFUSED(finish(domain->save(file(), {.xml = other_bus}, caller)), Code::unsupported_configuration, "disk");
+    EXPECT_REFUSED(finish(domain->save(file(), {.xml = xml("other")}, caller)), Code::unsupported_configuration,
+                   "'other'");
+    EXPECT_EQ(domain->view().state, State::running);
+    finish(domain->save(file(), {.xml = other_source}, caller));
+    EXPECT_EQ(restore(file())->view().description, "moved");
+    finish(domain->stop({}, caller));
+    EXPECT_REFUSED(restore(file(), {.xml = other_bus}), Code::unsupported_configuration,
+                   "changes what its guest can see");
+    EXPECT_EQ(domain->view().state, State::shutoff);
+    EXPECT_EQ(restore(file(), {.xml = xml("web", {}, "<description>again</description>", disk)})->view().description,
+              "again");
+}
+
+TEST_F(Saving, a_save_that_fails_or_is_cancelled_lets_the_guest_run_on) {
+    boot();
+    const auto failing = running("fails", "fail-save='the disk is gone'");
+    EXPECT_REFUSED(finish(failing->save(file("f"), {}, caller)), Code::hypervisor_failed, "the disk is gone");
+    EXPECT_EQ(failing->view().state, State::running);
+    EXPECT_REFUSED(finish(failing->save(file("f"), {.compression = "zstd"}, caller)), Code::hypervisor_failed,
+                   "the disk");
+    for (const char* compression : {"none", "zstd"}) {
+        const auto domain = running("hangs", "hang-save='yes'");
+        const auto job = domain->managed_save({.compression = compression}, caller);
+        ASSERT_TRUE(until([&] { return job->view().bytes_done > 0 && domain->view().state == State::paused; }));
+        EXPECT_EQ(domain->view().state_reason, "save");
+        EXPECT_TRUE(job->view().progress_valid);
+        job->cancel();
+        EXPECT_REFUSED(finish(job), Code::cancelled, "cancelled");
+        EXPECT_EQ(domain->view().state, State::running);
+        EXPECT_EQ(domain->view().state_reason, "save-canceled");
+        EXPECT_FALSE(domain->view().has_managed_save);
+        finish(domain->stop({}, caller));
+    }
+    EXPECT_TRUE(litter(root).empty());
+    EXPECT_TRUE(litter(root + "/state/save").empty());
+}
+
+TEST_F(Saving, stop_gets_through_and_leaves_no_image) {
+    boot();
+    const auto domain = running("web", "hang-save='yes'");
+    const auto job = domain->managed_save({}, caller);
+    ASSERT_TRUE(until([&] { return domain->view().state == State::paused; }));
+    finish(domain->stop({}, caller));
+    EXPECT_EQ(domain->view().state, State::shutoff);
+    EXPECT_EQ(domain->view().state_reason, "destroyed");
+    EXPECT_TRUE(refusal([&] { finish(job); }).code.has_value());
+    EXPECT_FALSE(domain->view().has_managed_save);
+    EXPECT_TRUE(litter(root + "/state/save").empty());
+}
+
+TEST_F(Saving, a_full_disk_at_the_end_gives_the_guest_back) {
+    boot();
+    const auto domain = running("web", "hang-save='yes'");
+    finish(domain->stop({}, caller));
+    const auto other = running("other");
+    const auto job = other->managed_save({}, caller);
+    files.full = true;  // after the file was begun
+    EXPECT_REFUSED(finish(job), Code::no_space, "no space");
+    files.full = false;
+    EXPECT_EQ(other->view().state, State::running);
+    EXPECT_FALSE(other->view().has_managed_save);
+}
+
+TEST_F(Saving, force_boot_and_removal_throw_the_image_away) {
+    boot();
+    const auto domain = running("web");
+    finish(domain->managed_save({}, caller));
+    EXPECT_REFUSED(undefine("web"), Code::has_managed_save, "managed-save");
+    finish(domain->start({.force_boot = true}, caller));
+    EXPECT_EQ(domain->view().state_reason, "booted");
+    EXPECT_FALSE(exists(managed()));
+    finish(domain->managed_save({}, caller));
+    finish(domain->remove_managed_save(caller));
+    EXPECT_FALSE(domain->view().has_managed_save);
+    EXPECT_FALSE(exists(managed()));
+    finish(domain->remove_managed_save(caller));
+    finish(domain->start({}, caller));
+    EXPECT_EQ(domain->view().state_reason, "booted");
+    finish(domain->managed_save({}, caller));
+    undefine("web", {.managed_save = true});
+    EXPECT_FALSE(exists(managed()));
+}
+
+TEST_F(Saving, a_renamed_domain_keeps_its_image) {
+    boot();
+    const auto domain = running("web");
+    finish(domain->managed_save({}, caller));
+    finish(domain->rename("shop", caller));
+    finish(domain->start({}, caller));
+    EXPECT_EQ(domain->view().state_reason, "restored");
+    EXPECT_EQ(domain->view().name, "shop");
+}
+
+TEST_F(Saving, a_half_written_image_is_discarded_and_other_failures_keep_it) {
+    boot();
+    const auto domain = running("web");
+    finish(domain->managed_save({}, caller));
+    const auto whole = read(managed());
+
+    alter(managed(), 48, std::string(8, '\0'));  // altered, not merely unfinished
+    EXPECT_REFUSED(finish(domain->start({}, caller)), Code::unsupported, "checksum");
+    EXPECT_TRUE(exists(managed()));
+    write(managed(), whole.substr(0, whole.size() - 1));
+    EXPECT_REFUSED(finish(domain->start({}, caller)), Code::unsupported, "it is cut");
+    EXPECT_TRUE(exists(managed()));
+    EXPECT_EQ(domain->view().state, State::shutoff);
+    EXPECT_TRUE(domain->view().has_managed_save);
+
+    SaveHeader header{.id = "1", .uuid = uuid_of("web"), .name = "web", .driver = "test", .xml = xml("web")};
+    write(managed(), begin_save_image(header, Compression::none, {}) + "some of the state");
+    finish(domain->start({}, caller));
+    EXPECT_EQ(domain->view().state_reason, "booted");
+    EXPECT_FALSE(exists(managed()));
+    EXPECT_TRUE(log.says("was never finished"));
+    finish(domain->stop({}, caller));
+
+    write(managed(), "");
+    finish(domain->start({}, caller));
+    EXPECT_EQ(domain->view().state_reason, "booted");
+}
+
+TEST_F(Saving, a_restore_that_fails_keeps_the_image) {
+    boot();
+    const auto domain = running("web");
+    finish(domain->managed_save({}, caller));
+    auto whole = read(managed());
+    whole[whole.size() - 100] ^= 1;
+    write(managed(), whole);
+    EXPECT_REFUSED(finish(domain->start({}, caller)), Code::hypervisor_failed, "damaged");
+    EXPECT_TRUE(exists(managed()));
+    EXPECT_TRUE(domain->view().has_managed_save);
+    EXPECT_EQ(domain->view().state, State::shutoff);
+}
+
+// ---- bad files
+
+TEST_F(Saving, a_foreign_or_cut_or_altered_file_is_refused_with_the_rule_it_breaks) {
+    boot();
+    const auto domain = running("web");
+    finish(domain->save(file(), {.compression = "zstd"}, caller));
+    const auto whole = read(file());
+    const auto refuse = [&](const std::string& content, const std::string& rule) {
+        write(file("bad"), content);
+        EXPECT_REFUSED(restore(file("bad")), Code::unsupported, rule);
+        EXPECT_REFUSED(restore(file("bad")), Code::unsupported, file("bad"));
+    };
+    refuse("", "does not begin");
+    refuse("LibvirtQemudSave" + std::string(5000, 'x'), "does not begin");
+    refuse(whole.substr(0, 100), "it is cut");
+    refuse(whole.substr(0, 300), "it is cut");
+    refuse(whole.substr(0, whole.size() / 2), "it is cut");
+    auto altered = whole;
+    altered[400] ^= 1;
+    refuse(altered, "checksum of its header");
+    altered = whole;
+    altered[16] = 9;
+    refuse(altered, "version 9");
+    altered = whole;
+    altered[26] = '\x7f';
+    refuse(altered, "checksum of its fixed part");
+    altered = whole;
+    altered[altered.size() - 20] ^= 1;
+    refuse(altered, "compressed state is damaged");
+    EXPECT_EQ(restore(file())->view().state, State::running);
+    finish(domain->stop({}, caller));
+    write(file("grown"), whole + "what came later");
+    EXPECT_EQ(restore(file("grown"))->view().state, State::running);
+    EXPECT_REFUSED(restore("/dev/null"), Code::unsupported, "no regular file");
+    ASSERT_EQ(::mkfifo(file("pipe").c_str(), 0600), 0);
+    EXPECT_REFUSED(restore(file("pipe")), Code::unsupported, "no regular file");
+    EXPECT_TRUE(refusal([&] { restore(root + "/none"); }).code.has_value());
+}
+
+TEST_F(Saving, an_image_whose_header_and_definition_disagree_is_refused) {
+    boot();
+    SaveHeader header{.id = "1", .uuid = uuid_of("web"), .name = "web", .driver = "test", .xml = xml("other")};
+    const auto begun = begin_save_image(header, Compression::none, {});
+    write(file(), finish_save_image(begun, 4, 4) + begun.substr(save_prelude_size) + "xxxx");
+    EXPECT_REFUSED(restore(file()), Code::unsupported, "the definition in it of 'other'");
+    header.xml = "<domain><name>";
+    const auto broken = begin_save_image(header, Compression::none, {});
+    write(file(), finish_save_image(broken, 4, 4) + broken.substr(save_prelude_size) + "xxxx");
+    EXPECT_REFUSED(restore(file()), Code::invalid_xml, "");
+    EXPECT_EQ(room->domains().size(), 0u);
+}
+
+TEST_F(Saving, only_what_this_service_wrote_is_sealed) {
+    host::KeySeal seal{host.files, root + "/seal.key"};
+    ports->seal = &seal;
+    boot();
+    const auto domain = running("web");
+    finish(domain->save(file(), {}, caller));
+    EXPECT_TRUE(run(room->domains().open_saved(file(), caller))->sealed);
+    host::KeySeal same{host.files, root + "/seal.key"};
+    ports->seal = &same;
+    EXPECT_TRUE(run(room->domains().open_saved(file(), caller))->sealed) << "the key outlives the daemon";
+    SaveHeader header{.id = "1", .uuid = uuid_of("web"), .name = "web", .driver = "test", .xml = xml("web")};
+    const auto made_up = begin_save_image(header, Compression::none, std::string(32, 'x'));
+    write(file(), finish_save_image(made_up, 4, 4) + made_up.substr(save_prelude_size) + "xxxx");
+    EXPECT_FALSE(run(room->domains().open_saved(file(), caller))->sealed);
+    ports->seal = nullptr;
+}
+
+// ---- the daemon's end
+
+/// After `steps` lasting changes the daemon is no more: what the next one finds must be whole.
+TEST_F(Saving, whenever_the_daemon_ends_there_is_a_guest_or_an_image) {
+    boot();
+    int steps = 0;
+    {
+        running("web");
+        files.steps = 0;
+        finish(get("web")->managed_save({}, caller));
+        steps = files.steps;
+        finish(get("web")->start({.force_boot = true}, caller));
+    }
+    ASSERT_GE(steps, 2);
+    for (int left = 0; left <= steps; ++left) {
+        SCOPED_TRACE(left);
+        files.steps_left = left;
+        const auto job = get("web")->managed_save({}, caller);
+        bool ended = false;
+        while (!ended) {
+            host.loop.post([&] {});
+            host.loop.run_until([&] { return ended = job->finished() || files.steps_left == 0; }, Duration{10});
+        }
+        host.outside_workers.settle(Duration{5'000});  // what a worker has begun would have ended with the daemon
+        host.state_workers.settle(Duration{5'000});
+        files.steps_left = -1;
+        boot();
+        const auto domain = get("web");
+        until([&] { return domain->view().state != State::shutdown; });
+        const bool runs = domain->view().state == State::running;
+        EXPECT_NE(runs, domain->view().has_managed_save) << word(domain->view().state) << domain->view().state_reason;
+        EXPECT_EQ(exists(managed()), domain->view().has_managed_save);
+        if (!runs) {
+            EXPECT_EQ(domain->view().state, State::shutoff);
+            finish(domain->start({}, caller));
+            EXPECT_EQ(domain->view().state_reason, "restored");
+        }
+        EXPECT_TRUE(litter(root + "/state/save").empty());
+        ASSERT_EQ(domain->view().state, State::running);
+    }
+}
+
+TEST_F(Saving, a_daemon_that_dies_in_the_middle_leaves_a_running_guest_and_no_file) {
+    boot();
+    const auto domain = running("web", "hang-save='yes'");
+    for (const char* path : {"", "own"}) {
+        const auto now = get("web");
+        const auto job = *path ? now->save(file(path), {}, caller) : now->managed_save({}, caller);
+        ASSERT_TRUE(until([&] { return now->view().state == State::paused; }));
+        boot();
+        EXPECT_EQ(get("web")->view().state, State::running);
+        EXPECT_EQ(get("web")->view().state_reason, "save-canceled");
+        EXPECT_TRUE(litter(root).empty());
+        EXPECT_TRUE(litter(root + "/state/save").empty());
+        boot();
+        EXPECT_EQ(get("web")->view().state, State::running) << "the record of the save is gone";
+    }
+}
+
+TEST_F(Saving, a_domain_that_was_paused_is_paused_after_the_daemons_end) {
+    boot();
+    const auto domain = running("web", "hang-save='yes'");
+    finish(domain->suspend(caller));
+    const auto job = domain->managed_save({}, caller);
+    ASSERT_TRUE(until([&] { return job->view().bytes_done > 0; }));
+    boot();
+    EXPECT_EQ(get("web")->view().state, State::paused);
+}
+
+// ---- the pump
+
+struct Pumping : World {
+    StatePump::Moved pack(const std::string& content, StatePump::Place place) {
+        auto pipe = make_pipe();
+        auto pump = StatePump::into_file(host.loop, std::move(pipe.reading),
+                                         Fd{::open(place.path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)}, place);
+        Fd writing = std::move(pipe.writing);
+        std::size_t done = 0;
+        while (done < content.size()) {
+            const auto n = ::write(writing.get(), content.data() + done, content.size() - done);
+            if (n <= 0) break;
+            done += static_cast<std::size_t>(n);
+        }
+        writing = Fd{};
+        return run(pump.finish());
+    }
+    std::string unpack(StatePump::Place place) {
+        auto pipe = make_pipe();
+        auto pump = StatePump::out_of_file(host.loop, Fd{::open(place.path.c_str(), O_RDONLY | O_CLOEXEC)}, place,
+                                           std::move(pipe.writing));
+        std::string content;
+        char buffer[65536];
+        for (ssize_t n; (n = ::read(pipe.reading.get(), buffer, sizeof buffer)) > 0;)
+            content.append(buffer, static_cast<std::size_t>(n));
+        run(pump.finish());
+        return content;
+    }
+};
+
+TEST_F(Pumping, what_went_in_comes_out) {
+    std::string content;
+    for (unsigned i = 0; content.size() < 5'000'001; ++i) content += std::to_string(i * 2654435761U);
+    for (const std::size_t size : {std::size_t{0}, std::size_t{1}, std::size_t{1} << 20, content.size()})
+        for (const auto compression : {Compression::none, Compression::zstd}) {
+            const auto part = content.substr(0, size);
+            StatePump::Place place{.path = root + "/state", .offset = 8192, .compression = compression};
+            const auto moved = pack(part, place);
+            EXPECT_EQ(moved.state, part.size());
+            EXPECT_EQ(std::filesystem::file_size(place.path), 8192 + moved.stored);
+            place.stored_size = moved.stored;
+            place.state_size = moved.state;
+            EXPECT_TRUE(unpack(place) == part) << size;
+        }
+}
+
+TEST_F(Pumping, a_bomb_goes_off_outside) {
+    StatePump::Place place{.path = root + "/bomb", .compression = Compression::zstd};
+    const auto moved = pack(std::string(64 << 20, '\0'), place);
+    EXPECT_LT(moved.stored, 64u << 10);
+    place.stored_size = moved.stored;
+    place.state_size = 1 << 20;
+    EXPECT_REFUSED(unpack(place), Code::unsupported, "unpacks to more than");
+    place.state_size = (64 << 20) + 1;
+    EXPECT_REFUSED(unpack(place), Code::unsupported, "was written with");
+    place.state_size = 64 << 20;
+    place.stored_size -= 4;
+    EXPECT_REFUSED(unpack(place), Code::unsupported, "was written with");
+    place.stored_size += 10'000;
+    EXPECT_REFUSED(unpack(place), Code::unsupported, "cut");
+}
+
+TEST_F(Pumping, whoever_leaves_leaves_nothing_behind) {
+    ::signal(SIGPIPE, SIG_IGN);
+    auto pipe = make_pipe();
+    {
+        const auto pump =
+            StatePump::into_file(host.loop, std::move(pipe.reading),
+                                 Fd{::open((root + "/x").c_str(), O_RDWR | O_CREAT, 0600)}, {.path = root + "/x"});
+    }
+    // Its thread closes its end: the writer sees it.
+    const std::string much(1 << 20, 'x');
+    while (::write(pipe.writing.get(), much.data(), much.size()) > 0) {
+    }
+    EXPECT_EQ(errno, EPIPE);
+
+    write(root + "/y", much);
+    auto out = make_pipe();
+    auto pump = StatePump::out_of_file(host.loop, Fd{::open((root + "/y").c_str(), O_RDONLY)},
+                                       {.path = root + "/y", .stored_size = much.size(), .state_size = much.size()},
+                                       std::move(out.writing));
+    out.reading = Fd{};
+    run(pump.finish());
+    EXPECT_LT(pump.moved(), much.size());
+}
+
+TEST_F(Pumping, a_full_device_is_no_space) {
+    auto pipe = make_pipe();
+    auto pump = StatePump::into_file(host.loop, std::move(pipe.reading), Fd{::open("/dev/full", O_RDWR | O_CLOEXEC)},
+                                     {.path = "/dev/full"});
+    ASSERT_EQ(::write(pipe.writing.get(), "x", 1), 1);
+    pipe.writing = Fd{};
+    EXPECT_REFUSED(run(pump.finish()), Code::no_space, "/dev/full");
+}
+
+}  // namespace
+}  // namespace virtbus::tests
