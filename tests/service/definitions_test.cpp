@@ -624,10 +624,10 @@ TEST_F(Definitions, autostart_is_a_link_that_survives) {
 TEST_F(Definitions, a_managed_save_image_is_not_booted_over) {
     boot();
     define(xml("web"));
-    write(state("save", "web", ".save"), "x");
+    write(state("save", "web", ".save"), std::string(5000, 'x'));
     boot();
     EXPECT_TRUE(get("web")->view().has_managed_save);
-    EXPECT_REFUSED(finish(get("web")->start({}, caller)), Code::unsupported, "force-boot");
+    EXPECT_REFUSED(finish(get("web")->start({}, caller)), Code::unsupported, "written by something else");
     EXPECT_TRUE(exists(state("save", "web", ".save")));
     finish(get("web")->start({.force_boot = true}, caller));
     EXPECT_FALSE(exists(state("save", "web", ".save")));
