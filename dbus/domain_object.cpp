@@ -160,6 +160,18 @@ Task<> DomainObject::remove_managed_save(Call& call) {
     co_await done(get(call)->remove_managed_save(call.caller()));
 }
 
+Task<> DomainObject::attach_device(Call& call, std::string xml, DomainAttachDeviceOptions options) {
+    co_await done(get(call)->attach_device(std::move(xml), scope_of(options.scope), options.force, call.caller()));
+}
+
+Task<> DomainObject::detach_device(Call& call, std::string xml, DomainDetachDeviceOptions options) {
+    co_await done(get(call)->detach_device(std::move(xml), scope_of(options.scope), options.force, call.caller()));
+}
+
+Task<> DomainObject::update_device(Call& call, std::string xml, DomainUpdateDeviceOptions options) {
+    co_await done(get(call)->update_device(std::move(xml), scope_of(options.scope), options.force, call.caller()));
+}
+
 Task<> DomainObject::set_memory(Call& call, std::uint64_t bytes, DomainSetMemoryOptions options) {
     co_await done(get(call)->set_memory(bytes, scope_of(options.scope), options.maximum, call.caller()));
 }

@@ -34,6 +34,9 @@ public:
     Task<ObjectPath> save(Call& call, std::string file, DomainSaveOptions options) override;
     Task<ObjectPath> managed_save(Call& call, DomainManagedSaveOptions options) override;
     Task<> remove_managed_save(Call& call) override;
+    Task<> attach_device(Call& call, std::string xml, DomainAttachDeviceOptions options) override;
+    Task<> detach_device(Call& call, std::string xml, DomainDetachDeviceOptions options) override;
+    Task<> update_device(Call& call, std::string xml, DomainUpdateDeviceOptions options) override;
     Task<> set_memory(Call& call, std::uint64_t bytes, DomainSetMemoryOptions options) override;
     Task<> set_vcpus(Call& call, std::uint32_t count, DomainSetVCpusOptions options) override;
     Task<> set_metadata(Call& call, std::string kind, std::string uri, std::string key, std::string xml,

@@ -82,6 +82,11 @@ public:
     virtual JobPtr set_memory(std::uint64_t bytes, ChangeScope scope, bool maximum, Caller caller) = 0;
     virtual JobPtr set_vcpus(std::uint32_t count, ChangeScope scope, bool maximum, Caller caller) = 0;
 
+    /// `xml` is one device's element. What it means is service/device_edit's knowledge.
+    virtual JobPtr attach_device(std::string xml, ChangeScope scope, bool force, Caller caller) = 0;
+    virtual JobPtr detach_device(std::string xml, ChangeScope scope, bool force, Caller caller) = 0;
+    virtual JobPtr update_device(std::string xml, ChangeScope scope, bool force, Caller caller) = 0;
+
     /// Sampled with a deadline; a guest that does not answer gives its last values, marked stale.
     virtual Task<TimedStats> stats(std::vector<std::string> groups) = 0;
 

@@ -60,6 +60,9 @@ public:
                         Caller caller) override;
     JobPtr set_memory(std::uint64_t bytes, ChangeScope scope, bool maximum, Caller caller) override;
     JobPtr set_vcpus(std::uint32_t count, ChangeScope scope, bool maximum, Caller caller) override;
+    JobPtr attach_device(std::string xml, ChangeScope scope, bool force, Caller caller) override;
+    JobPtr detach_device(std::string xml, ChangeScope scope, bool force, Caller caller) override;
+    JobPtr update_device(std::string xml, ChangeScope scope, bool force, Caller caller) override;
 
     Task<TimedStats> stats(std::vector<std::string> groups) override;
     Task<> send_key(std::vector<std::string> keys) override;
@@ -170,16 +173,45 @@ private:
     };
     JobPtr begin_on_guest(GuestVerb verb, Caller caller);
     Task<> do_on_guest(JobPtr job, GuestVerb verb);
+    using GuestAct = std::function<Task<>(Guest&, std::stop_token)>;
     struct Change {
         ChangeScope scope;
-        bool live_possible;
-        std::string what;  ///< "memory"
+        enum class Live { impossible, description, guest } live;  ///< the guest: `act` does it, and tells of it
+        std::string what;                                         ///< "memory"
         std::function<void(DomainConfig&)> apply;
+        GuestAct act{};
     };
+    struct Scopes {
+        bool live = false, stored = false;
+    };
+    /// What the scope means now. InvalidState when that cannot be.
+    Scopes scopes_of(ChangeScope scope, std::string_view what) const;
     JobPtr begin_change(std::string operation, Change change, Caller caller);
     Task<> do_change(JobPtr job, Change change);
     Task<> change_stored(const Change& change);
     void change_live(const Change& change);
+
+    // ---- devices
+    struct DeviceChange {
+        enum class Verb { attach, detach, update } verb;
+        std::string xml;
+        ChangeScope scope;
+        bool force;
+    };
+    /// What a device verb has worked out before its first change.
+    struct DevicePlan;
+    using DevicePlanPtr = std::shared_ptr<DevicePlan>;
+    JobPtr begin_device(std::string operation, DeviceChange change, Caller caller);
+    Task<> do_device(JobPtr job, DeviceChange change);
+    Task<> plan_stored(DevicePlanPtr plan);
+    Task<> plan_live(DevicePlanPtr plan);
+    Task<> change_guest(JobPtr job, DevicePlanPtr plan);
+    Task<> undo_guest(DevicePlanPtr plan);
+    Task<> store_devices(DevicePlanPtr plan);
+    Task<> reach_guest(JobPtr job, RunPtr run, std::string what, GuestAct act);
+    static Task<> close_links(std::shared_ptr<Machine> self, RunPtr run, std::string alias);
+    void follow_live(const DomainConfig& before, const DomainConfig& now);
+
     Task<> do_undefine(JobPtr job, UndefineOptions options);
     Task<> undefine_running(UndefineOptions options);
     Store::Undefining guard_undefine(const UndefineOptions& options) const;

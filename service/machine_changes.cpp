@@ -204,28 +204,42 @@ JobPtr Machine::begin_change(std::string operation, Change change, Caller caller
 }
 
 Task<> Machine::do_change(JobPtr job, Change change) {
-    const auto hold = co_await lane_.enter(std::move(job), Lane::Subject::definition);
+    // Cancelled by a stop when the guest is to act.
+    const bool acts = change.live == Change::Live::guest && change.scope != ChangeScope::persistent;
+    const auto hold = co_await lane_.enter(job, acts ? Lane::Subject::guest : Lane::Subject::definition);
     require_listed();
-    const bool running = run_ && run_->guest && !run_->over();
-    const bool live = change.scope == ChangeScope::live || change.scope == ChangeScope::both ||
-                      (change.scope == ChangeScope::current && running);
-    const bool stored = change.scope == ChangeScope::persistent || change.scope == ChangeScope::both ||
-                        (change.scope == ChangeScope::current && !running);
-    if (live && !running)
-        throw Error{Code::invalid_state, fmt::format("{} is {}; a live change of its {} needs it running", words(),
-                                                     word(view_.state), change.what)};
-    if (live && !change.live_possible)
+    const auto [live, stored] = scopes_of(change.scope, change.what);
+    if (live && change.live == Change::Live::impossible)
         throw Error{Code::unsupported,
                     fmt::format("{} runs, and its {} cannot be changed while it does; use scope 'persistent' "
                                 "to change it from its next start on",
                                 words(), change.what)};
-    if (stored) require_stored(fmt::format("a persistent change of the {}", change.what));
     if (live) {
         auto trial = run_->live;
         change.apply(trial);
     }
+    if (stored) {
+        auto trial = definition_->config();
+        change.apply(trial);
+    }
+    if (live && acts)
+        co_await reach_guest(job, run_, fmt::format("changing the {} of {}", change.what, words()), change.act);
     if (stored) co_await change_stored(change);
     if (live && run_ && run_->guest && !run_->over()) change_live(change);
+}
+
+Machine::Scopes Machine::scopes_of(ChangeScope scope, std::string_view what) const {
+    const bool running = run_ && run_->guest && !run_->over();
+    Scopes scopes;
+    scopes.live =
+        scope == ChangeScope::live || scope == ChangeScope::both || (scope == ChangeScope::current && running);
+    scopes.stored =
+        scope == ChangeScope::persistent || scope == ChangeScope::both || (scope == ChangeScope::current && !running);
+    if (scopes.live && !running)
+        throw Error{Code::invalid_state, fmt::format("{} is {}; a live change of its {} needs it running", words(),
+                                                     word(view_.state), what)};
+    if (scopes.stored) require_stored(fmt::format("a persistent change of the {}", what));
+    return scopes;
 }
 
 Task<> Machine::change_stored(const Change& change) {
@@ -241,7 +255,7 @@ Task<> Machine::change_stored(const Change& change) {
 void Machine::change_live(const Change& change) {
     auto started = understand(run_->started_text, false).config;
     change.apply(started);
-    change.apply(run_->live);
+    if (change.live == Change::Live::description) change.apply(run_->live);
     run_->started_text = render(started, {});
     run_->live_moved();
     const auto before = view_;
@@ -253,8 +267,11 @@ JobPtr Machine::set_metadata(std::string kind, std::string uri, std::string key,
                              Caller caller) {
     return begin_change(
         "set-metadata",
-        {scope, true, "metadata",
-         [kind, uri, key, value](DomainConfig& config) { write_metadata(config, kind, uri, key, value); }},
+        {scope,
+         Change::Live::description,
+         "metadata",
+         [kind, uri, key, value](DomainConfig& config) { write_metadata(config, kind, uri, key, value); },
+         {}},
         std::move(caller));
 }
 
@@ -276,7 +293,12 @@ JobPtr Machine::set_memory(std::uint64_t bytes, ChangeScope scope, bool maximum,
                                     config.name, config.memory.value_or(0), size)};
         config.current_memory = size;
     };
-    return begin_change("set-memory", {scope, false, "memory", std::move(apply)}, std::move(caller));
+    const auto live = maximum ? Change::Live::impossible : Change::Live::guest;
+    return begin_change(
+        "set-memory",
+        {scope, live, maximum ? "maximum of memory" : "memory", std::move(apply),
+         [bytes](Guest& guest, std::stop_token stop) { return guest.set_memory(bytes, std::move(stop)); }},
+        std::move(caller));
 }
 
 JobPtr Machine::set_vcpus(std::uint32_t count, ChangeScope scope, bool maximum, Caller caller) {
@@ -296,7 +318,12 @@ JobPtr Machine::set_vcpus(std::uint32_t count, ChangeScope scope, bool maximum, 
                                     config.name, most, count)};
         config.vcpu_current = count == most ? std::nullopt : std::optional{count};
     };
-    return begin_change("set-vcpus", {scope, false, "number of vcpus", std::move(apply)}, std::move(caller));
+    const auto live = maximum ? Change::Live::impossible : Change::Live::guest;
+    return begin_change(
+        "set-vcpus",
+        {scope, live, maximum ? "maximum of vcpus" : "number of vcpus", std::move(apply),
+         [count](Guest& guest, std::stop_token stop) { return guest.set_vcpus(count, std::move(stop)); }},
+        std::move(caller));
 }
 
 }  // namespace virtbus

@@ -4,15 +4,6 @@
 
 namespace virtbus {
 
-namespace {
-
-std::size_t device_count(const Devices& d) {
-    return d.disks.size() + d.interfaces.size() + d.controllers.size() + d.hostdevs.size() + d.channels.size() +
-           d.inputs.size() + d.filesystems.size() + d.rngs.size() + d.redirdevs.size() + d.memories.size();
-}
-
-}  // namespace
-
 void Machine::state_changed(State state, std::string reason) {
     if (!run_ || !run_->guest || run_->over()) return;
     if (view_.state_reason == "unkillable") return;
@@ -35,7 +26,7 @@ void Machine::rebooted() {
 void Machine::config_changed(DomainConfig config) {
     if (!run_ || !run_->guest || run_->over()) return;
     const auto& before = run_->live;
-    if (device_count(config.devices) != device_count(before.devices)) run_->live_changed = true;
+    follow_live(before, config);
     // The driver knows nothing of what was said about the running domain since it started.
     config.title = before.title;
     config.description = before.description;
@@ -56,6 +47,7 @@ void Machine::device_added(std::string alias) {
 }
 
 void Machine::device_removed(std::string alias) {
+    if (run_ && run_->resources && !run_->over()) context_.scope.spawn(close_links(shared_from_this(), run_, alias));
     context_.audience.domain_event(*this, {.kind = DomainEvent::Kind::device_removed, .alias = std::move(alias)});
 }
 

@@ -14,7 +14,7 @@ namespace virtbus {
 ResourceBroker::ResourceBroker(Setting setting, Deadline deadline, std::stop_token stop)
     : setting_{std::move(setting)}, deadline_{deadline}, stop_{std::move(stop)} {}
 
-ResourceBroker::ResourceBroker(Setting setting, std::vector<std::string> links)
+ResourceBroker::ResourceBroker(Setting setting, std::vector<OpenLink> links)
     : setting_{std::move(setting)}, links_{std::move(links)} {}
 
 Task<Fd> ResourceBroker::open_file(std::string path, Access access) {
@@ -46,8 +46,9 @@ Task<Link> ResourceBroker::open_link(LinkRequest request) {
             Code::unsupported,
             fmt::format("domain '{}': interface {} of type '{}' needs a link to the host, and none can be made here",
                         request.domain_name, request.interface.mac, word(request.interface.type))};
+    auto alias = request.interface.info.alias;
     auto link = co_await setting_.links->open_link(std::move(request), deadline_, stop_);
-    links_.push_back(link.undo_key);
+    links_.push_back({link.undo_key, std::move(alias)});
     setting_.recorded();
     co_return link;
 }
@@ -57,26 +58,63 @@ Task<std::string> ResourceBroker::secret(SecretRef reference) {
     co_return co_await secrets.get(std::move(reference), deadline_, stop_);
 }
 
+Task<> ResourceBroker::close_link(std::string key) {
+    if (!setting_.links) co_return;
+    try {
+        co_await setting_.links->close_link(key);
+    } catch (const std::exception& e) {
+        setting_.log.warning(fmt::format("Taking down the link {} failed: {}", key, e.what()));
+    }
+}
+
 Task<> ResourceBroker::undo() {
-    for (const auto& key : std::exchange(links_, {})) {
-        if (!setting_.links) break;
-        try {
-            co_await setting_.links->close_link(key);
-        } catch (const std::exception& e) {
-            setting_.log.warning(fmt::format("Taking down the link {} failed: {}", key, e.what()));
-        }
+    for (const auto& link : std::exchange(links_, {})) co_await close_link(link.key);
+}
+
+std::size_t ResourceBroker::renew(Deadline deadline, std::stop_token stop) {
+    deadline_ = deadline;
+    stop_ = std::move(stop);
+    made_.clear();
+    return links_.size();
+}
+
+/// Forgotten only when it is down: until then the record must name it.
+void ResourceBroker::forget_link(const std::string& key) {
+    std::erase_if(links_, [&](const OpenLink& link) { return link.key == key; });
+}
+
+Task<> ResourceBroker::undo_since(std::size_t mark) {
+    while (links_.size() > mark) {
+        const auto key = links_.back().key;
+        co_await close_link(key);
+        forget_link(key);
+    }
+    co_await remove_made();
+}
+
+Task<> ResourceBroker::close_links_of(std::string alias) {
+    std::vector<std::string> keys;
+    for (const auto& link : links_)
+        if (!alias.empty() && link.alias == alias) keys.push_back(link.key);
+    for (const auto& key : keys) {
+        co_await close_link(key);
+        forget_link(key);
     }
 }
 
 Task<> ResourceBroker::undo_start() {
+    co_await remove_made();
+    co_await undo();
+}
+
+Task<> ResourceBroker::remove_made() {
     for (const auto& path : std::exchange(made_, {})) {
         try {
             co_await setting_.files.remove(path);
         } catch (const std::exception& e) {
-            setting_.log.warning(fmt::format("Removing {} after the failed start did not work: {}", path, e.what()));
+            setting_.log.warning(fmt::format("Removing {} after a failure did not work: {}", path, e.what()));
         }
     }
-    co_await undo();
 }
 
 }  // namespace virtbus

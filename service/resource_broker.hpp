@@ -13,6 +13,13 @@
 
 namespace virtbus {
 
+/// The host's side of an interface, to be taken down when the device or the run ends.
+struct OpenLink {
+    std::string key;    ///< what close_link wants
+    std::string alias;  ///< the device's; "" when it is not known
+    bool operator==(const OpenLink&) const = default;
+};
+
 class ResourceBroker final : public Resources {
 public:
     struct Setting {
@@ -23,8 +30,8 @@ public:
         std::function<void()> recorded;  ///< the list of links has grown; may throw, then the link is undone
     };
     ResourceBroker(Setting setting, Deadline deadline, std::stop_token stop);
-    /// For a guest that was taken up: its links are known and will be undone, nothing is opened any more.
-    ResourceBroker(Setting setting, std::vector<std::string> links);
+    /// For a guest that was taken up: its links are known; nothing is opened before renew().
+    ResourceBroker(Setting setting, std::vector<OpenLink> links);
 
     Task<Fd> open_file(std::string path, Access access) override;
     Task<Fd> create_file(std::string path) override;
@@ -33,7 +40,14 @@ public:
     Task<std::string> secret(SecretRef reference) override;
     std::stop_token stop() const override { return stop_; }
 
-    const std::vector<std::string>& links() const { return links_; }
+    const std::vector<OpenLink>& links() const { return links_; }
+    /// Opens more for a run that is up, under a new deadline. What is opened from here on is taken back by undo_since()
+    /// with the mark returned, and kept by keep().
+    std::size_t renew(Deadline deadline, std::stop_token stop);
+    Task<> undo_since(std::size_t mark);
+    void keep() { made_.clear(); }
+    /// The device has gone: closes its links.
+    Task<> close_links_of(std::string alias);
     /// Closes the links. What cannot be undone is logged and forgotten; never throws.
     Task<> undo();
     /// undo(), and removes the files that were made: the start has failed.
@@ -43,7 +57,12 @@ private:
     Setting setting_;
     Deadline deadline_{};
     std::stop_token stop_;
-    std::vector<std::string> links_, made_;
+    Task<> close_link(std::string key);
+    void forget_link(const std::string& key);
+    Task<> remove_made();
+
+    std::vector<OpenLink> links_;
+    std::vector<std::string> made_;
 };
 
 }  // namespace virtbus

@@ -101,7 +101,10 @@ std::string encode(const LiveStatus& status) {
     out.add("live-xml", status.live_xml);
     out.add("started-xml", status.started_xml);
     out.add("driver-state", status.driver_state);
-    for (const auto& link : status.links) out.add("link", link);
+    for (const auto& link : status.links) {
+        out.add("link", link.key);
+        out.add("link-of", link.alias);
+    }
     if (status.dies_with) {
         out.add("dies-with", status.dies_with->name);
         out.add("dies-with-uid", status.dies_with->uid);
@@ -155,7 +158,9 @@ LiveStatus decode_status(std::string_view content) {
     status.live_xml = in.text("live-xml");
     status.started_xml = in.text("started-xml");
     status.driver_state = in.text("driver-state");
-    status.links = in.all("link");
+    const auto links = in.all("link"), owners = in.all("link-of");
+    for (std::size_t i = 0; i < links.size(); ++i)
+        status.links.push_back({links[i], i < owners.size() ? owners[i] : std::string{}});
     if (const auto name = in.text("dies-with"); !name.empty()) {
         Caller caller;
         caller.name = name;

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "service/resource_broker.hpp"
 #include "virtbus/caller.hpp"
 #include "virtbus/state.hpp"
 
@@ -35,7 +36,7 @@ struct LiveStatus {
     bool live_changed = false;          ///< the live definition has moved away from the one it started from
     std::string live_xml, started_xml;  ///< as it runs; the definition it was started from
     std::string driver_state;           ///< opaque; empty until the driver has started something
-    std::vector<std::string> links;     ///< undo keys
+    std::vector<OpenLink> links;
     std::optional<Caller> dies_with;    ///< autodestroy
     std::optional<Saving> saving;
     std::optional<Restoring> restoring;

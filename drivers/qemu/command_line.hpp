@@ -51,6 +51,7 @@ struct OpenedFile {
 struct OpenedResources {
     bool by_path = false;   ///< the stand-alone form: paths and interface names stand where descriptors would
     bool runnable = false;  ///< with by_path: back ends that need the outside become null or user ones
+    unsigned first_node = 0, first_set = 0;  ///< block nodes and descriptor sets are numbered behind these
     std::map<std::string, OpenedFile, std::less<>> files;
     std::map<std::size_t, Link> links;
     std::optional<std::uint32_t> vsock_cid;

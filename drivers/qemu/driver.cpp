@@ -89,13 +89,17 @@ Task<std::vector<std::string>> QemuDriver::command(DomainConfig config, bool run
     co_return standalone_command(config, *known, runnable);
 }
 
+CapabilitiesOf QemuDriver::knowledge() {
+    return [this](const DomainConfig& config) { return capabilities_for(config.devices.emulator, config.os.arch); };
+}
+
 Task<std::unique_ptr<Guest>> QemuDriver::start(StartRequest request) {
     auto known = co_await capabilities_for(request.config.devices.emulator, request.config.os.arch);
     if (const auto problems = problems_of(request.config, *known); !problems.empty())
         throw Error{Code::unsupported_configuration, fmt::format("domain '{}' cannot be started here: {}",
                                                                  request.config.name, fmt::join(problems, "; "))};
     auto core = co_await start_guest(ports_, scope_, times_, std::move(known), swtpm_, std::move(request));
-    co_return make_guest(std::move(core));
+    co_return make_guest(std::move(core), knowledge());
 }
 
 Task<std::unique_ptr<Guest>> QemuDriver::adopt(DomainConfig config, std::string driver_state, GuestEvents& events,
@@ -103,7 +107,7 @@ Task<std::unique_ptr<Guest>> QemuDriver::adopt(DomainConfig config, std::string 
     auto record = GuestRecord::from_text(driver_state);
     auto core = co_await adopt_guest(ports_, scope_, times_, std::move(config), std::move(record), events, end);
     if (!core) co_return std::unique_ptr<Guest>{};
-    co_return make_guest(std::move(core));
+    co_return make_guest(std::move(core), knowledge());
 }
 
 Task<std::vector<QemuDriver::Known>> QemuDriver::all_capabilities() {

@@ -37,6 +37,7 @@ private:
     std::vector<std::string> problems_of(const DomainConfig& config, const Capabilities& known);
     /// The weaker before the stronger.
     std::vector<std::string> firmware_folders() const;
+    CapabilitiesOf knowledge();
     /// The firmware descriptors, read again when their folders change.
     const Surroundings& surroundings();
 

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "qemu/guest_folder.hpp"
+#include "qemu/hotplug/plug.hpp"
 #include "qemu/json.hpp"
 #include "qemu/live_config.hpp"
 
@@ -126,9 +127,11 @@ Task<> GuestCore::reconnect(std::shared_ptr<GuestCore> core, std::string why) {
         core->set_responsive(false);
         try {
             core->connect();
+            const auto asked = core->monitor->send("qom-list", json{{"path", "/machine/peripheral"}});
             const auto status = co_await core->monitor->execute("query-status", core->verb_deadline());
             core->set_responsive(true);
             core->apply(core->life.on_status(text(status, "status")));
+            co_await reconcile(core, co_await asked.get(core->verb_deadline()));
             break;
         } catch (const std::exception&) {
             pause = std::min(pause * 2, Duration{30000});
@@ -239,14 +242,33 @@ void GuestCore::on_watchdog(const json& data) {
 
 void GuestCore::on_device_deleted(const json& data) {
     const auto alias = text(data, "device");
-    if (alias.empty()) return;  // a part of a device, without a name of its own
-    remove_device(config, alias);
+    auto path = text(data, "path");
+    if (alias.empty() && !departures.contains(path)) return;  // a part of a device, without a name of its own
+    scope.spawn(release(shared_from_this(), alias, std::move(path)));
+}
+
+void GuestCore::tell_added(const std::string& alias) {
+    emit([alias](GuestEvents& owner) { owner.device_added(alias); });
+}
+
+void GuestCore::tell_removed(const std::string& alias) {
     emit([alias](GuestEvents& owner) { owner.device_removed(alias); });
-    config_changed();
+}
+
+void GuestCore::departed(const std::string& name) {
+    const auto [first, last] = departures.equal_range(name);
+    for (auto i = first; i != last; ++i) i->second.set();
+    departures.erase(name);
 }
 
 void GuestCore::on_unplug_error(const json& data) {
-    emit([alias = text(data, "device")](GuestEvents& owner) { owner.device_removal_failed(alias); });
+    const auto alias = text(data, "device");
+    const auto [first, last] = departures.equal_range(alias);
+    for (auto i = first; i != last; ++i)
+        i->second.fail(Error{Code::device_in_use, fmt::format("{}: the guest refuses to give '{}' up", who(), alias)});
+    departures.erase(alias);
+    record.leaving.erase(alias);
+    emit([alias](GuestEvents& owner) { owner.device_removal_failed(alias); });
 }
 
 void GuestCore::on_port(const json& data) {
@@ -262,6 +284,7 @@ void GuestCore::on_port(const json& data) {
 
 void GuestCore::on_tray(const json& data) {
     const auto alias = text(data, "id");
+    if (flag(data, "tray-open")) departed("tray " + alias);
     for (auto& disk : config.devices.disks) {
         if (alias.empty() || disk.info.alias != alias) continue;
         disk.target.tray = flag(data, "tray-open") ? "open" : "closed";
@@ -336,6 +359,8 @@ void GuestCore::process_gone() {
     gone_ = true;
     for (const auto& waiting : std::exchange(waiting_for_end_, {})) waiting.set();
     on_migration_news({});
+    for (auto& [name, waiting] : std::exchange(departures, {}))
+        waiting.fail(Error{Code::hypervisor_failed, fmt::format("QEMU of {} has ended", who())});
     if (published_) scope.spawn(finish(self));
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,6 +18,8 @@
 
 namespace virtbus::qemu {
 
+struct Capabilities;
+
 /// How long things may take; tests shorten it.
 struct GuestTimes {
     Duration patience{5000};   ///< a command unanswered for longer: the guest is not responsive
@@ -25,6 +28,7 @@ struct GuestTimes {
     Duration adoption{2000};   ///< how long taking up a guest waits for its monitor
     Duration grace{10000};     ///< from SIGTERM to SIGKILL
     Duration reconnect{1000};  ///< until a lost monitor is tried again
+    Duration unplug{5000};     ///< how long the guest has to let go of a device before the caller is told to wait
 };
 
 class GuestCore : public std::enable_shared_from_this<GuestCore> {
@@ -45,6 +49,7 @@ public:
     std::unique_ptr<Monitor> monitor;
     Consoles consoles;
     std::shared_ptr<TpmEmulator> tpm;  ///< null: it needs none
+    std::multimap<std::string, Reply<>::Promise> departures;  ///< who waits for what to go, by its name
 
     std::string who() const;  ///< "domain 'web'"
     /// Timeout while there is no connection.
@@ -77,6 +82,13 @@ public:
     void set_responsive(bool responsive);
     void apply(const Lifecycle::Step& step);
     std::string watchdog_action() const;
+
+    // ---- what hotplug has done
+    void tell_config() { config_changed(); }
+    void tell_added(const std::string& alias);
+    void tell_removed(const std::string& alias);
+    /// Wakes whoever waits for it.
+    void departed(const std::string& name);
 
     /// The last line of this run's log; empty when it said nothing. Blocks: for workers.
     static std::string last_words(const std::string& log, std::uint64_t start);
@@ -116,7 +128,10 @@ private:
     bool published_ = false, gone_ = false, responsive_ = true, reconnecting_ = false, detached_ = false;
 };
 
+/// What the emulator of a definition can do; asked for when a device is plugged.
+using CapabilitiesOf = std::function<Task<std::shared_ptr<const Capabilities>>(const DomainConfig&)>;
+
 /// Wraps a core that is up.
-std::unique_ptr<Guest> make_guest(std::shared_ptr<GuestCore> core);
+std::unique_ptr<Guest> make_guest(std::shared_ptr<GuestCore> core, CapabilitiesOf capabilities);
 
 }  // namespace virtbus::qemu

@@ -17,7 +17,14 @@ using nlohmann::json;
 
 namespace {
 constexpr unsigned record_version = 1;
+
+std::vector<std::string> words_of(const json& list) {
+    std::vector<std::string> words;
+    for (const auto& word : list)
+        if (word.is_string()) words.push_back(word.get<std::string>());
+    return words;
 }
+}  // namespace
 
 std::string GuestRecord::text() const {
     json tpm_part;
@@ -35,7 +42,13 @@ std::string GuestRecord::text() const {
                 {"state", word(state)},
                 {"reason", reason},
                 {"rebooting", rebooting},
-                {"tpm", tpm_part}}
+                {"tpm", tpm_part},
+                {"network", network},
+                {"parts", parts},
+                {"coming", coming},
+                {"leaving", leaving},
+                {"nodes", nodes},
+                {"sets", sets}}
         .dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -68,6 +81,12 @@ GuestRecord GuestRecord::from_text(const std::string& content) {
     record.tpm.unit = qemu::text(tpm_part, "unit");
     record.tpm.log = qemu::text(tpm_part, "log");
     record.tpm.log_start = number(tpm_part, "log-start");
+    record.network = flag(stored, "network");
+    for (const auto& [alias, list] : member(stored, "parts").items()) record.parts[alias] = words_of(list);
+    record.coming = words_of(member(stored, "coming"));
+    for (auto& alias : words_of(member(stored, "leaving"))) record.leaving.insert(std::move(alias));
+    record.nodes = static_cast<unsigned>(number(stored, "nodes"));
+    record.sets = static_cast<unsigned>(number(stored, "sets"));
     return record;
 }
 

@@ -3,7 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "qemu/tpm_record.hpp"
 #include "virtbus/state.hpp"
@@ -22,6 +25,12 @@ struct GuestRecord {
     std::string reason;
     bool rebooting = false;  ///< the next power-off is half of a reboot
     TpmRecord tpm;           ///< of its emulator, if it has one
+    bool network = false;    ///< its sandbox lets QEMU open sockets of its own
+    /// What stands behind each device, as text of Part, those that others need first; the device itself is the last.
+    std::map<std::string, std::vector<std::string>, std::less<>> parts;
+    std::vector<std::string> coming;  ///< the same of a device that is being plugged
+    std::set<std::string> leaving;    ///< devices that the guest was asked to give up
+    unsigned nodes = 0, sets = 0;     ///< the highest numbers used for block nodes and descriptor sets
 
     std::string text() const;
     /// Internal for text of another format or version.

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "qemu/hotplug/plug.hpp"
 #include "qemu/json.hpp"
 #include "qemu/migration.hpp"
 #include "qemu/stats.hpp"
@@ -88,7 +89,8 @@ namespace {
 
 class QemuGuest final : public Guest {
 public:
-    explicit QemuGuest(CorePtr core) : core_{std::move(core)} {}
+    QemuGuest(CorePtr core, CapabilitiesOf capabilities)
+        : core_{std::move(core)}, capabilities_{std::move(capabilities)} {}
     ~QemuGuest() override { core_->detach(); }
 
     std::uint32_t pid() const override { return core_->record.pid; }
@@ -107,6 +109,21 @@ public:
         return qemu::save(core_, std::move(target), std::move(progress), stop);
     }
     Task<> undo_save(bool running) override { return qemu::undo_save(core_, running); }
+    Task<> attach(DeviceRequest request, std::stop_token stop) override {
+        return with_capabilities(core_, capabilities_, &qemu::attach, std::move(request), std::move(stop));
+    }
+    Task<> detach(std::string alias, bool, std::stop_token stop) override {
+        return qemu::detach(core_, std::move(alias), std::move(stop));
+    }
+    Task<> update(DeviceRequest request, std::stop_token stop) override {
+        return with_capabilities(core_, capabilities_, &qemu::update, std::move(request), std::move(stop));
+    }
+    Task<> set_memory(std::uint64_t bytes, std::stop_token stop) override {
+        return qemu::set_memory(core_, bytes, std::move(stop));
+    }
+    Task<> set_vcpus(std::uint32_t count, std::stop_token stop) override {
+        return qemu::set_vcpus(core_, count, std::move(stop));
+    }
     Task<Stats> stats(std::vector<std::string> groups, std::stop_token stop) override {
         return sample_stats(core_, std::move(groups), stop);
     }
@@ -124,13 +141,21 @@ public:
     }
 
 private:
+    using DeviceVerb = Task<> (*)(CorePtr, Known, DeviceRequest, std::stop_token);
+    static Task<> with_capabilities(CorePtr core, CapabilitiesOf capabilities, DeviceVerb verb, DeviceRequest request,
+                                    std::stop_token stop) {
+        auto known = co_await capabilities(core->config);
+        co_await verb(core, std::move(known), std::move(request), std::move(stop));
+    }
+
     CorePtr core_;
+    CapabilitiesOf capabilities_;
 };
 
 }  // namespace
 
-std::unique_ptr<Guest> make_guest(std::shared_ptr<GuestCore> core) {
-    return std::make_unique<QemuGuest>(std::move(core));
+std::unique_ptr<Guest> make_guest(std::shared_ptr<GuestCore> core, CapabilitiesOf capabilities) {
+    return std::make_unique<QemuGuest>(std::move(core), std::move(capabilities));
 }
 
 }  // namespace virtbus::qemu

@@ -15,6 +15,7 @@
 
 #include "qemu/command_line.hpp"
 #include "qemu/guest_folder.hpp"
+#include "qemu/hotplug/plug.hpp"
 #include "qemu/json.hpp"
 #include "qemu/left_behind.hpp"
 #include "qemu/live_config.hpp"
@@ -124,6 +125,9 @@ Batch send_batch(GuestCore& core, bool paused, bool incoming) {
             monitor.send("qom-set", json{{"path", "/machine/peripheral/" + config.devices.memballoon->info.alias},
                                          {"property", "guest-stats-polling-interval"},
                                          {"value", *config.devices.memballoon->stats_period}}));
+    for (const auto& interface : config.devices.interfaces)
+        if (interface.link_state == "down")
+            batch.settings.push_back(monitor.send("set_link", json{{"name", interface.info.alias}, {"up", false}}));
     send_passwords(core, batch);
     for (const auto& interface : config.devices.interfaces)
         if (interface.link_state == "down" && interface.type != InterfaceType::hostdev)
@@ -205,6 +209,7 @@ Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilitie
     const auto log = co_await request.resources.open_log(record.log);
     record.log_start = file_size(log.get());
     auto line = command_line(core->config, *capabilities, opened, MonitorSocket{listening.get(), {}});
+    note_parts(record, line);
     // The questions wait in the socket for QEMU to come up and read them.
     core->connect();
     const bool incoming = static_cast<bool>(request.incoming), paused = request.paused || incoming;
@@ -355,10 +360,13 @@ Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const G
     }
     Lifecycle::Step step;
     bool silent = false;
+    json present;
     try {
         core->connect();
+        const auto asked = core->monitor->send("qom-list", json{{"path", "/machine/peripheral"}});
         const auto status = co_await core->monitor->execute("query-status", in(times.adoption));
         step = core->life.on_status(text(status, "status"));
+        present = co_await asked.get(in(times.adoption));
     } catch (const Error&) {
         silent = true;
     }
@@ -366,6 +374,8 @@ Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const G
     core->apply(step);
     if (silent) core->lost();
     core->publish();
+    // Devices may have gone while no daemon watched.
+    if (present.is_array()) scope.spawn(reconcile(core, std::move(present)));
     co_return core;
 }
 

@@ -28,6 +28,9 @@ const std::array rows{
     Row{"save-ms", &Behaviour::save_time},           Row{"hang-save", &Behaviour::hang_save},
     Row{"unresponsive", &Behaviour::unresponsive},   Row{"ignore-kill", &Behaviour::ignore_kill},
     Row{"fail-adopt", &Behaviour::fail_adopt},       Row{"open-disks", &Behaviour::open_disks},
+    Row{"fail-attach", &Behaviour::fail_attach},     Row{"hang-attach", &Behaviour::hang_attach},
+    Row{"unplug", &Behaviour::unplug},               Row{"unplug-delay-ms", &Behaviour::unplug_delay},
+    Row{"unplug-wait-ms", &Behaviour::unplug_wait},
 };
 
 [[noreturn]] void refuse(std::string_view attribute, std::string_view value, std::string_view allowed) {

@@ -33,6 +33,11 @@ struct Behaviour {
     bool unresponsive = false;     ///< unresponsive: statistics never come
     bool ignore_kill = false;      ///< ignore-kill: a killed guest stays
     bool fail_adopt = false;       ///< fail-adopt: the next daemon cannot take it up
+    std::string fail_attach;       ///< fail-attach: plugging and changing a device fails with this message
+    bool hang_attach = false;      ///< hang-attach: it never ends, but can be cancelled
+    std::string unplug;            ///< unplug: "refuse", or "ignore" the request to give a device up; else obeys
+    Duration unplug_delay{0};      ///< unplug-delay-ms: until a device is given up
+    Duration unplug_wait{5000};    ///< unplug-wait-ms: how long a detach waits for that
     bool open_disks = false;       ///< open-disks: the files of its disks are opened, and must be there
 };
 

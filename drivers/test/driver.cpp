@@ -5,6 +5,7 @@
 
 #include "test/behaviour.hpp"
 #include "test/guest.hpp"
+#include "test/names.hpp"
 #include "test/saved_state.hpp"
 #include "virtbus/error.hpp"
 
@@ -13,28 +14,6 @@ namespace virtbus::test_driver {
 namespace {
 
 constexpr std::string_view test_machine = "test-1.0";
-
-bool needs_link(InterfaceType type) {
-    return type == InterfaceType::bridge || type == InterfaceType::network || type == InterfaceType::ethernet ||
-           type == InterfaceType::direct;
-}
-
-template <class T>
-void name_all(std::vector<T>& devices, std::string_view prefix) {
-    for (std::size_t i = 0; i < devices.size(); ++i)
-        if (devices[i].info.alias.empty()) devices[i].info.alias = fmt::format("{}{}", prefix, i);
-}
-
-void fill_in_live(DomainConfig& config, std::uint32_t id) {
-    config.id = id;
-    name_all(config.devices.serials, "serial");
-    name_all(config.devices.parallels, "parallel");
-    name_all(config.devices.consoles, "console");
-    name_all(config.devices.channels, "channel");
-    name_all(config.devices.interfaces, "net");
-    for (auto& disk : config.devices.disks)
-        if (disk.info.alias.empty()) disk.info.alias = fmt::format("{}-disk-{}", disk.target.bus, disk.target.dev);
-}
 
 }  // namespace
 
@@ -68,6 +47,8 @@ Task<std::vector<std::string>> TestDriver::command(DomainConfig, bool) {
 Task<std::unique_ptr<Guest>> TestDriver::start(StartRequest request) {
     const auto behaviour = behaviour_of(request.config);
     auto config = std::move(request.config);
+    config.id = request.id;
+    name_devices(config);
     if (behaviour.open_disks)
         for (const auto& disk : config.devices.disks)
             if (disk.source && !disk.source->file.empty())

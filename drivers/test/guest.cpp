@@ -55,14 +55,17 @@ bool is_key(std::string_view key) {
 }  // namespace
 
 std::string encode(const GuestRecord& record) {
-    return fmt::format("{}{} {} {} {}", record_magic, record.booted_at, record.ends_at, record.paused ? 1 : 0,
-                       record.end.reason.empty() ? "-" : record.end.reason);
+    auto text = fmt::format("{}{} {} {} {}", record_magic, record.booted_at, record.ends_at, record.paused ? 1 : 0,
+                            record.end.reason.empty() ? "-" : record.end.reason);
+    for (const auto& [alias, when] : record.leaving) text += fmt::format(" {} {}", alias, when);
+    return text;
 }
 
 GuestRecord decode_record(const std::string& text) {
     const auto words = words_of(text.starts_with(record_magic) ? std::string_view{text}.substr(record_magic.size())
                                                                : std::string_view{});
-    if (words.size() != 4) throw Error{Code::internal, "the recorded state is not of this version of the test driver"};
+    if (words.size() < 4 || words.size() % 2 == 1)
+        throw Error{Code::internal, "the recorded state is not of this version of the test driver"};
     const auto number = [](std::string_view word) {
         std::uint64_t value = 0;
         std::from_chars(word.data(), word.data() + word.size(), value);
@@ -73,6 +76,8 @@ GuestRecord decode_record(const std::string& text) {
     record.ends_at = number(words[1]);
     record.paused = words[2] == "1";
     record.end = {std::string{words[3]}, {}};
+    for (std::size_t i = 4; i < words.size(); i += 2)
+        record.leaving.emplace(std::string{words[i]}, number(words[i + 1]));
     return record;
 }
 
@@ -85,6 +90,7 @@ TestGuest::TestGuest(Loop& loop, Clock& clock, GuestEvents& events, DomainConfig
       behaviour_{std::move(behaviour)},
       record_{std::move(record)} {
     arm_end();
+    for (const auto& [alias, when] : record_.leaving) arm_leaving(alias);
     if (behaviour_.unresponsive) later([this] { events_.responsive_changed(false); });
 }
 
@@ -109,6 +115,9 @@ void TestGuest::arm_end() {
         gone_ = true;
         for (auto& hanging : std::exchange(hanging_, {}))
             hanging.fail(Error{Code::hypervisor_failed, fmt::format("test domain '{}' has ended", config_.name)});
+        for (auto& [alias, waiting] : std::exchange(waiting_for_device_, {}))
+            waiting.fail(Error{Code::hypervisor_failed, fmt::format("test domain '{}' has ended", config_.name)});
+        leaving_timers_.clear();
         consoles_.clear();
         saving_.request_stop();
         auto end = record_.end;

@@ -20,6 +20,7 @@ struct GuestRecord {
     std::uint64_t ends_at = 0;  ///< 0: it has no end yet
     GuestEnd end;
     bool paused = false;
+    std::map<std::string, std::uint64_t> leaving;  ///< devices that are given up, and when; 0 = never
 };
 std::string encode(const GuestRecord& record);
 /// Internal when it is not of this driver and version.
@@ -47,6 +48,12 @@ public:
     Task<> save(Fd target, ProgressSink progress, std::stop_token stop) override;
     Task<> undo_save(bool running) override;
 
+    Task<> attach(DeviceRequest request, std::stop_token stop) override;
+    Task<> detach(std::string alias, bool force, std::stop_token stop) override;
+    Task<> update(DeviceRequest request, std::stop_token stop) override;
+    Task<> set_memory(std::uint64_t bytes, std::stop_token stop) override;
+    Task<> set_vcpus(std::uint32_t count, std::stop_token stop) override;
+
     Task<Stats> stats(std::vector<std::string> groups, std::stop_token stop) override;
     Task<> send_key(std::vector<std::string> keys, std::stop_token stop) override;
     Task<Screenshot> screenshot(std::uint32_t screen, std::stop_token stop) override;
@@ -60,6 +67,10 @@ private:
     void arm_end();
     /// Tells from the loop, unless the guest has been forgotten by then.
     void later(std::function<void()> work);
+    /// Hangs or fails as it shall, opens what the device needs.
+    Task<> prepare(DeviceRequest& request, Device& device, std::stop_token stop);
+    void arm_leaving(const std::string& alias);
+    void device_left(const std::string& alias);
     void require_mode(const ShutdownMode& mode) const;
     std::string console_name(const std::string& name) const;
 
@@ -76,6 +87,8 @@ private:
     std::map<std::string, EchoConsole> consoles_;
     std::vector<Reply<>::Promise> hanging_;
     Registration end_timer_;
+    std::map<std::string, Registration> leaving_timers_;
+    std::multimap<std::string, Reply<>::Promise> waiting_for_device_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

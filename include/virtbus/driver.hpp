@@ -83,7 +83,8 @@ struct GuestEnd {
     std::string last_words;  ///< the last line of its log when it crashed or failed
 };
 
-/// What a guest tells its owner. Called from the loop, never from inside a call to the guest.
+/// What a guest tells its owner. Called from the loop, never from inside a call to the guest; only what a change of
+/// devices brings about is told before that call's task ends.
 class GuestEvents {
 public:
     virtual ~GuestEvents() = default;
@@ -107,6 +108,14 @@ using ProgressSink = std::function<void(std::uint64_t done, std::uint64_t total)
 
 /// How a verb reaches the guest: "acpi", "agent" or "default".
 using ShutdownMode = std::string;
+
+/// A change of a running machine's devices, and what it may use.
+struct DeviceRequest {
+    Device device;  ///< completed as far as that can be done without knowing the driver; to be detached: as it runs
+    std::shared_ptr<const DomainConfig> stored;  ///< what it claims is left to it where possible; may be null
+    Resources& resources;                        ///< lives as long as the run
+    bool force = false;                          ///< without waiting for the guest's consent, where that can be
+};
 
 /// One running machine. Destroying the object forgets the guest and leaves its process alone.
 /// Verbs return when the guest took them; what follows comes as events.
@@ -138,6 +147,19 @@ public:
     /// Gives up a save, also one that an earlier daemon began: its writing ends, and the CPUs run again if `running`.
     /// Can be repeated, and does nothing to a guest that is not being saved but let it run.
     virtual Task<> undo_save(bool running) = 0;
+    // Devices come and go with config_changed and device_added or device_removed, told before the call returns. What
+    // cannot be done is refused before the first change; a failure takes away again what it had added.
+    /// Unsupported, UnsupportedConfiguration: it cannot be plugged while the machine runs.
+    virtual Task<> attach(DeviceRequest request, std::stop_token stop) = 0;
+    /// Returns when the device is gone. Timeout when the guest has not let go of it so far: the request stands, and
+    /// device_removed will come. DeviceInUse when the guest refuses, or something else hangs on the device.
+    virtual Task<> detach(std::string alias, bool force, std::stop_token stop) = 0;
+    /// `request.device` replaces the one with its alias. Unsupported, naming what cannot be changed.
+    virtual Task<> update(DeviceRequest request, std::stop_token stop) = 0;
+    /// Asks the guest, through its balloon, to use so much. It follows as it can, with config_changed.
+    virtual Task<> set_memory(std::uint64_t bytes, std::stop_token stop) = 0;
+    /// Plugs or unplugs virtual CPUs until that many are there; like attach and detach.
+    virtual Task<> set_vcpus(std::uint32_t count, std::stop_token stop) = 0;
 
     virtual Task<Stats> stats(std::vector<std::string> groups, std::stop_token stop) = 0;
     virtual Task<> send_key(std::vector<std::string> keys, std::stop_token stop) = 0;

@@ -85,6 +85,18 @@ public:
         return verb("set-vcpus", "domain.configure", caller,
                     fmt::format("{} {} {}", count, static_cast<int>(scope), maximum));
     }
+    JobPtr attach_device(std::string xml, ChangeScope scope, bool force, Caller caller) override {
+        return verb("attach-device", "domain.configure", caller,
+                    fmt::format("{} {} {}", xml, static_cast<int>(scope), force));
+    }
+    JobPtr detach_device(std::string xml, ChangeScope scope, bool force, Caller caller) override {
+        return verb("detach-device", "domain.configure", caller,
+                    fmt::format("{} {} {}", xml, static_cast<int>(scope), force));
+    }
+    JobPtr update_device(std::string xml, ChangeScope scope, bool force, Caller caller) override {
+        return verb("update-device", "domain.configure", caller,
+                    fmt::format("{} {} {}", xml, static_cast<int>(scope), force));
+    }
     Task<TimedStats> stats(std::vector<std::string> groups) override {
         TimedStats found;
         found.values["cpu.time"] = std::uint64_t{groups.size()};

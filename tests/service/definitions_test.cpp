@@ -602,9 +602,9 @@ TEST_F(Definitions, memory_and_vcpus_of_the_definition) {
     EXPECT_EQ(domain->view().max_vcpus, 8u);
     EXPECT_REFUSED(finish(domain->set_vcpus(0, stored, true, caller)), Code::invalid_args, "0");
     finish(domain->start({}, caller));
-    EXPECT_REFUSED(finish(domain->set_vcpus(2, ChangeScope::current, false, caller)), Code::unsupported,
+    EXPECT_REFUSED(finish(domain->set_vcpus(2, ChangeScope::current, true, caller)), Code::unsupported,
                    "'persistent'");
-    EXPECT_REFUSED(finish(domain->set_memory(mib, ChangeScope::both, false, caller)), Code::unsupported, "memory");
+    EXPECT_REFUSED(finish(domain->set_memory(mib, ChangeScope::both, true, caller)), Code::unsupported, "memory");
     EXPECT_EQ(domain->view().memory, 16 * mib);
 }
 

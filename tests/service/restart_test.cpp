@@ -262,7 +262,7 @@ TEST(Status, comes_back_as_it_went_whatever_bytes_it_holds) {
     status.persistent = status.live_changed = status.remove_nvram = true;
     status.live_xml = "<domain>\n</domain>";
     status.driver_state = std::string{"\0\xff\n 12\n", 7};
-    status.links = {"one", "", "two words\n"};
+    status.links = {{"one", ""}, {"", "net0"}, {"two words\n", "net1"}};
     status.dies_with = Caller{.name = ":1.1", .uid = 5, .on_bus = false};
     const auto text = encode(status);
     const auto back = decode_status(text);

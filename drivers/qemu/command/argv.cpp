@@ -35,7 +35,7 @@ void override_property(Json& device, const QemuProperty& property) {
 }  // namespace
 
 Argv::Argv(const DomainConfig& c, const Capabilities& k, OpenedResources& o)
-    : config{c}, capabilities{k}, chipset{chipset_of(c)}, opened{o} {
+    : config{c}, capabilities{k}, chipset{chipset_of(c)}, opened{o}, sets_{o.first_set} {
     unsigned turn = 0;
     for (const auto& device : c.os.boot_devices) boot_.emplace(device, ++turn);
 }

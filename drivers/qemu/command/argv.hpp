@@ -65,7 +65,7 @@ public:
 private:
     void place_pci(Json& device, const PciAddress& address);
     std::map<std::string, unsigned, std::less<>> boot_;  // kinds not given yet
-    unsigned sets_ = 0;
+    unsigned sets_;
 };
 
 void set_virtio(Json& device, const VirtioOptions& options);

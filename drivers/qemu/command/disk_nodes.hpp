@@ -21,13 +21,13 @@ const Cache* find_cache(const Disk& disk);
 
 class DiskNodes {
 public:
-    explicit DiskNodes(Argv& line) : line_{line} {}
+    explicit DiskNodes(Argv& line) : line_{line}, counter_{line.opened.first_node} {}
     /// Writes the nodes; returns the name of the one the device uses, "" for an empty drive.
     std::string add(const Disk& disk);
 
 private:
     Argv& line_;
-    unsigned counter_ = 0;          // numbers go on from disk to disk
+    unsigned counter_;              // numbers go on from disk to disk
     std::set<std::string> groups_;  // throttle groups made already
 };
 

@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "qemu/hotplug/plug.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "qemu/hotplug/parts.hpp"
+#include "qemu/json.hpp"
+#include "qemu/live_config.hpp"
+
+namespace virtbus::qemu {
+
+using nlohmann::json;
+
+namespace {
+
+void require_running(const GuestCore& core) {
+    if (core.is_gone()) throw Error{Code::hypervisor_failed, fmt::format("{} has ended", core.who())};
+}
+
+/// The sandbox was made for what the machine had at its start.
+void require_in_sandbox(const GuestCore& core, const CommandLine& line) {
+    if (core.record.unit.empty()) return;
+    if (line.needs_network && !core.record.network)
+        throw Error{
+            Code::unsupported,
+            fmt::format("{} was started in a sandbox without the network, and this device needs QEMU to have it; "
+                        "stored in the definition it has it from the next start on",
+                        core.who())};
+    for (const auto& node : line.devices)
+        if (node != "/dev/urandom" && node != "/dev/random")
+            throw Error{Code::unsupported,
+                        fmt::format("{} was started in a sandbox without {}, which this device needs; stored in the "
+                                    "definition it has it from the next start on",
+                                    core.who(), node)};
+}
+
+std::vector<std::string> texts(const std::vector<Part>& parts) {
+    std::vector<std::string> all;
+    for (const auto& part : parts) all.push_back(part.text());
+    return all;
+}
+
+void log_warning(const GuestCore& core, const std::string& message) {
+    core.ports.log.warning(message, {{"DOMAIN", core.config.name}, {"DOMAIN_UUID", core.config.uuid}});
+}
+
+/// Sent together; those that did not succeed are left out of the result, and the first failure is kept.
+struct Outcome {
+    std::vector<Part> there;
+    std::exception_ptr failure;
+    std::map<std::string, std::string> terminals;  ///< paths of ptys by chardev
+};
+
+Task<Outcome> send_all(CorePtr core, std::vector<QmpCommand> commands) {
+    std::vector<Monitor::Answer> answers;
+    Outcome outcome;
+    auto& monitor = core->open_monitor();
+    for (const auto& command : commands) answers.push_back(monitor.send(command.name, command.arguments));
+    for (std::size_t i = 0; i < answers.size(); ++i) {
+        try {
+            const auto answer = co_await answers[i].get(core->verb_deadline());
+            outcome.there.push_back(commands[i].part);
+            if (const auto path = text(answer, "pty"); !path.empty()) outcome.terminals[commands[i].part.id] = path;
+        } catch (const Error& error) {
+            // Nobody knows whether what was not answered has been done.
+            if (error.code() == Code::timeout) outcome.there.push_back(commands[i].part);
+            if (!outcome.failure) outcome.failure = std::current_exception();
+        }
+    }
+    co_return outcome;
+}
+
+template <class T>
+void set_terminal(T& device, const std::map<std::string, std::string>& terminals) {
+    const auto found = terminals.find("char" + device.info.alias);
+    if (found != terminals.end()) device.backend.make_source().path = found->second;
+}
+
+void set_terminals(Device& device, const std::map<std::string, std::string>& terminals) {
+    if (auto* serial = std::get_if<Serial>(&device)) set_terminal(*serial, terminals);
+    if (auto* channel = std::get_if<Channel>(&device)) set_terminal(*channel, terminals);
+    if (auto* console = std::get_if<Console>(&device)) {
+        set_terminal(*console, terminals);
+        if (console->type == ChardevType::pty && console->backend.source())
+            console->tty = console->backend.source()->path;
+    }
+}
+
+/// Parts that other devices have too, e.g. a group of limits, are there already.
+void leave_out_shared(const GuestCore& core, std::vector<QmpCommand>& commands) {
+    std::erase_if(commands, [&](const QmpCommand& command) {
+        return std::ranges::any_of(core.record.parts, [&](const auto& entry) {
+            return std::ranges::find(entry.second, command.part.text()) != entry.second.end();
+        });
+    });
+}
+
+/// What a failed attach has put there goes again. A device the guest has seen goes when the guest lets it.
+Task<> take_back(CorePtr core, std::vector<Part> there, std::vector<Part> sets) {
+    std::vector<Part> devices, others = std::move(sets);
+    for (auto& part : there) (part.kind == Part::Kind::device ? devices : others).push_back(std::move(part));
+    for (const auto& device : devices) core->record.leaving.insert(device.id);
+    for (auto i = devices.rbegin(); i != devices.rend(); ++i) {
+        try {
+            co_await core->open_monitor().execute("device_del", json{{"id", i->id}}, core->verb_deadline());
+        } catch (const Error&) {
+            core->record.leaving.erase(i->id);  // it has not come
+            continue;
+        }
+        if (!co_await wait_departed(core, i->id, in(core->times.unplug), {})) {
+            core->record.parts[i->id] = texts(others);
+            core->record.parts[i->id].push_back(i->text());
+            log_warning(*core, fmt::format("{}: '{}' of an attempt that failed stays until the guest lets go of it",
+                                           core->who(), i->id));
+            co_return;
+        }
+    }
+    co_await remove_parts(core, texts(others));
+}
+
+}  // namespace
+
+void note_parts(GuestRecord& record, const CommandLine& line) {
+    const auto words = words_of_line(line.argv);
+    record.network = line.needs_network;
+    record.nodes = highest_node(words);
+    record.sets = highest_set(words);
+    record.parts.clear();
+    for (const auto& [alias, parts] : parts_of_devices(words)) record.parts[alias] = texts(parts);
+}
+
+Task<bool> wait_departed(CorePtr core, std::string name, Deadline deadline, std::stop_token stop) {
+    Reply<> gone{core->ports.loop};
+    core->departures.emplace(name, gone.promise());
+    try {
+        co_await gone.wait(fmt::format("the departure of '{}'", name), deadline, std::move(stop));
+    } catch (const Error& error) {
+        if (error.code() != Code::timeout) throw;
+        co_return false;
+    }
+    co_return true;
+}
+
+Task<> remove_parts(CorePtr core, std::vector<std::string> parts) {
+    std::vector<std::pair<std::string, Monitor::Answer>> answers;
+    for (auto i = parts.rbegin(); i != parts.rend(); ++i) {
+        const auto removal = removal_of(Part::from_text(*i));
+        if (removal.part.kind == Part::Kind::device) continue;
+        try {
+            answers.emplace_back(*i, core->open_monitor().send(removal.name, removal.arguments));
+        } catch (const Error&) {
+            co_return;  // it is gone, and everything with it
+        }
+    }
+    for (const auto& [part, answer] : answers) {
+        try {
+            co_await answer.get(core->verb_deadline());
+        } catch (const Error& error) {
+            const bool shared = part.starts_with("object:throttle-group-");
+            if (!core->is_gone() && !shared)
+                log_warning(*core, fmt::format("{}: {} stays: {}", core->who(), part, error.what()));
+        }
+    }
+}
+
+Task<Prepared> prepare(CorePtr core, Known known, PlugPlan plan, Resources& resources) {
+    OpenOptions options;
+    options.runtime_folder = core->record.folder + "/guest";
+    auto opened = co_await open_resources(plan.with, resources, core->ports.workers, std::move(options));
+    require_running(*core);
+    fill_opened(plan.with, opened);
+    opened.first_node = core->record.nodes;
+    opened.first_set = core->record.sets;
+    Prepared prepared;
+    OpenedResources nothing;
+    prepared.line = command_line(plan.with, *known, opened, MonitorSocket{});
+    const auto base = command_line(plan.without, *known, nothing, MonitorSocket{});
+    prepared.words = difference(words_of_line(prepared.line.argv), words_of_line(base.argv));
+    require_in_sandbox(*core, prepared.line);
+    // What opening has shown is in the definition now.
+    for (auto& device : plan.devices) {
+        const auto place = find_alias(plan.with.devices, find_info(device)->alias);
+        if (place) device = device_at(plan.with.devices, place->kind, place->number);
+    }
+    prepared.devices = std::move(plan.devices);
+    core->record.nodes = std::max(core->record.nodes, highest_node(prepared.words));
+    core->record.sets = std::max(core->record.sets, highest_set(prepared.words));
+    prepared.descriptors = descriptors_of(prepared.words, core->record.sets);
+    for (const auto& use : prepared.descriptors) core->record.sets = std::max(core->record.sets, use.set);
+    co_return prepared;
+}
+
+Task<> send_descriptors(CorePtr core, Prepared& prepared) {
+    std::vector<std::pair<DescriptorUse, Monitor::Answer>> answers;
+    for (const auto& use : prepared.descriptors) {
+        const auto found = std::ranges::find(prepared.line.fds, use.number, &std::pair<int, int>::second);
+        if (found == prepared.line.fds.end())
+            throw Error{Code::internal, fmt::format("no descriptor {} was opened for a device", use.number)};
+        Fd copy{::fcntl(found->first, F_DUPFD_CLOEXEC, 3)};
+        auto& monitor = core->open_monitor();
+        if (use.name.empty())
+            answers.emplace_back(use, monitor.send("add-fd", json{{"fdset-id", use.set}}, std::move(copy)));
+        else
+            answers.emplace_back(use, monitor.send("getfd", json{{"fdname", use.name}}, std::move(copy)));
+    }
+    std::exception_ptr failure;
+    for (const auto& [use, answer] : answers) {
+        try {
+            const auto added = co_await answer.get(core->verb_deadline());
+            if (use.by_number) set_number(prepared.words, use.number, static_cast<std::int64_t>(number(added, "fd")));
+        } catch (const Error&) {
+            if (!failure) failure = std::current_exception();
+        }
+    }
+    if (failure) std::rethrow_exception(failure);
+}
+
+std::vector<Part> sets_of(const Prepared& prepared) {
+    std::vector<Part> sets;
+    for (const auto& use : prepared.descriptors)
+        if (use.name.empty())
+            if (const Part part{Part::Kind::set, std::to_string(use.set)}; std::ranges::find(sets, part) == sets.end())
+                sets.push_back(part);
+    return sets;
+}
+
+namespace {
+
+/// Names of descriptors that nothing has taken.
+Task<> close_names(CorePtr core, const Prepared& prepared) {
+    std::vector<Monitor::Answer> answers;
+    for (const auto& use : prepared.descriptors)
+        if (!use.name.empty()) answers.push_back(core->open_monitor().send("closefd", json{{"fdname", use.name}}));
+    for (const auto& answer : answers) {
+        try {
+            co_await answer.get(core->verb_deadline());
+        } catch (const Error&) {
+            // It was taken.
+        }
+    }
+}
+
+void add_link_states(const std::vector<Device>& devices, std::vector<QmpCommand>& commands) {
+    for (const auto& device : devices)
+        if (const auto* interface = std::get_if<Interface>(&device); interface && interface->link_state == "down")
+            commands.push_back({"set_link", {{"name", interface->info.alias}, {"up", false}}, {Part::Kind::set, ""}});
+}
+
+}  // namespace
+
+Task<> attach(CorePtr core, Known known, DeviceRequest request, std::stop_token stop) {
+    (void)core->open_monitor();
+    auto plan = plan_attach(core->config, std::move(request.device), request.stored.get(), *known);
+    for (const auto& device : plan.devices)
+        if (const auto& alias = find_info(device)->alias; core->record.parts.contains(alias))
+            throw Error{Code::device_in_use,
+                        fmt::format("{}: a device '{}' is still on its way out", core->who(), alias)};
+    auto prepared = co_await prepare(core, known, std::move(plan), request.resources);
+    auto behind = parts_of_devices(prepared.words);
+    const auto sets = sets_of(prepared);
+    // What is opened by number is in sets that the words do not name.
+    auto& last = behind[find_info(prepared.devices.back())->alias];
+    for (const auto& set : sets)
+        if (std::ranges::find(last, set) == last.end()) last.insert(last.begin(), set);
+    auto commands = commands_of(prepared.words);
+    leave_out_shared(*core, commands);
+    if (stop.stop_requested()) throw Cancelled{fmt::format("a new device of {}", core->who())};
+
+    // A daemon that ends from here on leaves it to the next one to take this away.
+    core->record.coming = texts(sets);
+    for (const auto& command : commands) core->record.coming.push_back(command.part.text());
+    core->tell_config();
+    std::exception_ptr failure;
+    Outcome outcome;
+    try {
+        co_await send_descriptors(core, prepared);
+        commands = commands_of(prepared.words);
+        leave_out_shared(*core, commands);
+        add_link_states(prepared.devices, commands);
+        outcome = co_await send_all(core, commands);
+        failure = outcome.failure;
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    std::erase_if(outcome.there, [](const Part& part) { return part.id.empty(); });
+    core->record.coming.clear();
+    if (!failure && core->is_gone())
+        failure = std::make_exception_ptr(Error{Code::hypervisor_failed, fmt::format("{} has ended", core->who())});
+    if (failure) {
+        if (!core->is_gone()) {
+            try {
+                co_await close_names(core, prepared);
+                co_await take_back(core, std::move(outcome.there), sets);
+            } catch (const Error& error) {
+                log_warning(*core, fmt::format("{}: taking back a device: {}", core->who(), error.what()));
+            }
+            core->tell_config();
+        }
+        std::rethrow_exception(failure);
+    }
+    for (const auto& [alias, parts] : behind) core->record.parts[alias] = texts(parts);
+    for (auto& device : prepared.devices) {
+        set_terminals(device, outcome.terminals);
+        (void)add_device(core->config, device);
+    }
+    core->tell_config();
+    for (const auto& device : prepared.devices) core->tell_added(find_info(device)->alias);
+}
+
+Task<> release(CorePtr core, std::string alias, std::string path) {
+    const auto known = core->record.parts.find(alias);
+    if (!alias.empty() && known != core->record.parts.end()) {
+        auto parts = std::move(known->second);
+        core->record.parts.erase(known);
+        co_await remove_parts(core, std::move(parts));
+    }
+    core->record.leaving.erase(alias);
+    const auto place = find_alias(core->config.devices, alias);
+    if (place) remove_device(core->config, place->kind, place->number);
+    if (!core->is_gone()) {
+        core->tell_config();
+        if (place) core->tell_removed(alias);
+    }
+    core->departed(alias);
+    core->departed(path);
+}
+
+Task<> detach(CorePtr core, std::string alias, std::stop_token stop) {
+    (void)core->open_monitor();
+    const auto place = find_alias(core->config.devices, alias);
+    if (!place) throw Error{Code::no_such_device, fmt::format("{} has no device '{}'", core->who(), alias)};
+    require_detachable(core->config, device_at(core->config.devices, place->kind, place->number));
+    const auto parts = core->record.parts.find(alias);
+    if (parts == core->record.parts.end())
+        throw Error{Code::unsupported,
+                    fmt::format("{}: '{}' is a part of the machine and cannot be unplugged", core->who(), alias)};
+    const bool again = !core->record.leaving.insert(alias).second;
+    core->tell_config();
+    std::exception_ptr failure;
+    bool gone = false;
+    const auto deadline = in(core->times.unplug);
+    Reply<> left{core->ports.loop};
+    core->departures.emplace(alias, left.promise());
+    try {
+        co_await core->open_monitor().execute("device_del", json{{"id", alias}}, core->verb_deadline(), stop);
+    } catch (const Error& error) {
+        // Asking a second time may be refused while the first request stands.
+        if (!again || error.code() != Code::hypervisor_failed || core->is_gone()) failure = std::current_exception();
+    }
+    if (failure) {
+        if (!again) core->record.leaving.erase(alias);
+        core->tell_config();
+        std::rethrow_exception(failure);
+    }
+    try {
+        co_await left.wait(fmt::format("the departure of '{}'", alias), deadline, stop);
+        gone = true;
+    } catch (const Error& error) {
+        if (error.code() != Code::timeout) throw;
+    }
+    if (!gone)
+        throw Error{
+            Code::timeout,
+            fmt::format("{}: the guest was asked to give up '{}' and has not done so yet; the request stands, and "
+                        "DeviceRemoved will tell",
+                        core->who(), alias)};
+}
+
+Task<> reconcile(CorePtr core, json present) {
+    std::set<std::string> names;
+    for (const auto& child : present) names.insert(text(child, "name"));
+    std::vector<std::string> gone;
+    for (const auto& [alias, parts] : core->record.parts)
+        if (!names.contains(alias)) gone.push_back(alias);
+    for (const auto& alias : gone) co_await release(core, alias, {});
+    if (core->record.coming.empty() || core->is_gone()) co_return;
+    log_warning(*core,
+                fmt::format("{}: a device that was being plugged when the daemon ended is taken away", core->who()));
+    std::vector<Part> devices, others;
+    for (const auto& word : std::exchange(core->record.coming, {})) {
+        auto part = Part::from_text(word);
+        if (part.kind != Part::Kind::device)
+            others.push_back(std::move(part));
+        else if (names.contains(part.id))
+            devices.push_back(std::move(part));
+    }
+    devices.insert(devices.begin(), others.begin(), others.end());
+    co_await take_back(core, std::move(devices), {});
+    core->tell_config();
+}
+
+}  // namespace virtbus::qemu

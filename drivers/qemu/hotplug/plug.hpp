@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Devices that come and go while the machine runs, each verb a task that keeps the guest alive until it ends. What is
+// sent comes from plan.hpp and parts.hpp.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "qemu/capabilities.hpp"
+#include "qemu/command_line.hpp"
+#include "qemu/guest.hpp"
+#include "qemu/hotplug/parts.hpp"
+#include "qemu/hotplug/plan.hpp"
+
+namespace virtbus::qemu {
+
+using CorePtr = std::shared_ptr<GuestCore>;
+using Known = std::shared_ptr<const Capabilities>;
+
+Task<> attach(CorePtr core, Known known, DeviceRequest request, std::stop_token stop);
+Task<> detach(CorePtr core, std::string alias, std::stop_token stop);
+Task<> update(CorePtr core, Known known, DeviceRequest request, std::stop_token stop);
+Task<> set_memory(CorePtr core, std::uint64_t bytes, std::stop_token stop);
+Task<> set_vcpus(CorePtr core, std::uint32_t count, std::stop_token stop);
+
+/// Notes in the record what stands behind each device of the line.
+void note_parts(GuestRecord& record, const CommandLine& line);
+
+/// QEMU has let go of the device: what stood behind it goes too, then everybody is told. `path` names what has no
+/// alias.
+Task<> release(CorePtr core, std::string alias, std::string path);
+/// After a time without a monitor: what has gone meanwhile is released, what was half plugged is taken away. `present`
+/// is the answer of qom-list for /machine/peripheral.
+Task<> reconcile(CorePtr core, nlohmann::json present);
+
+// ---- for the verbs among themselves
+struct Prepared {
+    std::vector<Device> devices;
+    CommandLine line;  ///< its descriptors
+    std::vector<Word> words;
+    std::vector<DescriptorUse> descriptors;
+};
+/// Opens what the devices need and works out what the line would say more.
+Task<Prepared> prepare(CorePtr core, Known known, PlugPlan plan, Resources& resources);
+/// Hands the descriptors over. Throws what the first refusal was.
+Task<> send_descriptors(CorePtr core, Prepared& prepared);
+std::vector<Part> sets_of(const Prepared& prepared);
+/// Takes parts away in reverse order; what cannot be is logged.
+Task<> remove_parts(CorePtr core, std::vector<std::string> parts);
+/// Waits until the device of that name has gone; false at the deadline.
+Task<bool> wait_departed(CorePtr core, std::string name, Deadline deadline, std::stop_token stop);
+
+}  // namespace virtbus::qemu
