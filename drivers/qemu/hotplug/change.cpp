@@ -78,37 +78,40 @@ Task<> change_medium(CorePtr core, Known known, Disk disk, DeviceRequest& reques
     std::exception_ptr failure;
     try {
         co_await send_descriptors(core, prepared);
+        std::string node;
         std::vector<Monitor::Answer> answers;
-        for (const auto& command : commands)
-            answers.push_back(core->open_monitor().send(command.name, command.arguments));
+        for (const auto& command : commands_of(prepared.words)) {
+            if (command.part.kind == Part::Kind::device)
+                node = text(command.arguments, "drive");
+            else
+                answers.push_back(core->open_monitor().send(command.name, command.arguments));
+        }
+        for (const auto& answer : answers) co_await answer.get(core->verb_deadline(), stop);
+        co_await take_medium(core, alias, request.force, stop);
+        if (!node.empty())
+            co_await core->open_monitor().execute("blockdev-insert-medium", json{{"id", alias}, {"node-name", node}},
+                                                  core->verb_deadline(), stop);
+        co_await core->open_monitor().execute("blockdev-close-tray", json{{"id", alias}}, core->verb_deadline(), stop);
+    } catch (...) {
+        failure = std::current_exception();
     }
-    for (const auto& answer : answers) co_await answer.get(core->verb_deadline(), stop);
-    co_await take_medium(core, alias, request.force, stop);
-    if (!node.empty())
-        co_await core->open_monitor().execute("blockdev-insert-medium", json{{"id", alias}, {"node-name", node}},
-                                              core->verb_deadline(), stop);
-    co_await core->open_monitor().execute("blockdev-close-tray", json{{"id", alias}}, core->verb_deadline(), stop);
-}
-catch (...) {
-    failure = std::current_exception();
-}
-core->record.coming.clear();
-if (failure) {
-    if (!core->is_gone()) {
-        co_await remove_parts(core, fresh);
-        core->tell_config();
+    core->record.coming.clear();
+    if (failure) {
+        if (!core->is_gone()) {
+            co_await remove_parts(core, fresh);
+            core->tell_config();
+        }
+        std::rethrow_exception(failure);
     }
-    std::rethrow_exception(failure);
-}
-auto& noted = core->record.parts[alias];
-noted = fresh;
-noted.push_back("device:" + alias);
-if (const auto place = find_alias(core->config.devices, alias)) {
-    disk.target.tray.clear();
-    replace_device(core->config.devices, place->number, Device{std::move(disk)});
-}
-core->tell_config();
-co_await remove_parts(core, old);
+    auto& noted = core->record.parts[alias];
+    noted = fresh;
+    noted.push_back("device:" + alias);
+    if (const auto place = find_alias(core->config.devices, alias)) {
+        disk.target.tray.clear();
+        replace_device(core->config.devices, place->number, Device{std::move(disk)});
+    }
+    core->tell_config();
+    co_await remove_parts(core, old);
 }
 
 Task<> update_disk(CorePtr core, Known known, const Disk& before, Disk disk, DeviceRequest& request,
