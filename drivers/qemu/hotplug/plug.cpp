@@ -321,6 +321,9 @@ Task<> release(CorePtr core, std::string alias, std::string path) {
     core->record.leaving.erase(alias);
     const auto place = find_alias(core->config.devices, alias);
     if (place) remove_device(core->config, place->kind, place->number);
+    // Only processors go under a name that no device of the definition has, or under none.
+    const auto vcpus = core->config.vcpu_current.value_or(core->config.vcpu.value_or(1));
+    if (!place && vcpus > 1 && (alias.starts_with("vcpu") || alias.empty())) core->config.vcpu_current = vcpus - 1;
     if (!core->is_gone()) {
         core->tell_config();
         if (place) core->tell_removed(alias);
