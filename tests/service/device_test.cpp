@@ -68,7 +68,9 @@ TEST(DeviceEdit, every_kind_is_kept_where_its_number_says) {
 TEST(DeviceEdit, a_device_is_meant_by_its_name_its_address_or_its_key) {
     const auto config = parsed(two_cards + "<disk><target dev='vda'/></disk><disk><target dev='vdb'/></disk>");
     EXPECT_EQ(found(config, "<disk><target dev='vdb'/></disk>"), 1u);
-    EXPECT_EQ(found(config, "<interface type='bridge'><mac address='52:54:00:00:00:02'/></interface>"), 1u);
+    EXPECT_EQ(
+        found(config, "<interface type='bridge'><mac address='52:54:00:00:00:02'/><source bridge='br0'/></interface>"),
+        1u);
     EXPECT_EQ(found(config, "<interface type='user'><alias name='net1'/></interface>"), 1u);
     EXPECT_EQ(found(config, "<interface type='user'><address type='pci' bus='0x02' slot='0x00'/></interface>"), 1u);
     EXPECT_REFUSED(found(config, "<interface type='user'/>"), Code::invalid_args, "net0), interface");
