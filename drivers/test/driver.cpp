@@ -76,7 +76,6 @@ Task<std::unique_ptr<Guest>> TestDriver::start(StartRequest request) {
         if (!behaviour.fail_restore.empty())
             throw Error{Code::hypervisor_failed, fmt::format("domain '{}': {}", config.name, behaviour.fail_restore)};
     }
-    fill_in_live(config, request.id);
     record.paused = request.paused || restored;
     if (behaviour.die_after.count() > 0) {
         record.ends_at = record.booted_at + static_cast<std::uint64_t>(behaviour.die_after.count()) * 1000;
