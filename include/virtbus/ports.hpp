@@ -44,7 +44,9 @@ public:
                 } catch (...) {
                     error = std::current_exception();
                 }
-                loop.post([promise, error, work = std::move(work)] { error ? promise.fail(error) : promise.set(); });
+                loop.post([promise, error = std::move(error), work = std::move(work)] {
+                    error ? promise.fail(error) : promise.set();
+                });
             } else {
                 std::exception_ptr error = nullptr;
                 auto result = std::make_shared<std::optional<R>>();
@@ -53,7 +55,7 @@ public:
                 } catch (...) {
                     error = std::current_exception();
                 }
-                loop.post([promise, error, result, work = std::move(work)] {
+                loop.post([promise, error = std::move(error), result, work = std::move(work)] {
                     error ? promise.fail(error) : promise.set(std::move(**result));
                 });
             }
