@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,7 @@ public:
     Consoles consoles;
     std::shared_ptr<TpmEmulator> tpm;  ///< null: it needs none
     std::multimap<std::string, Reply<>::Promise> departures;  ///< who waits for what to go, by its name
+    std::set<std::string> releasing;  ///< devices that are gone while what stood behind them is not yet
 
     std::string who() const;  ///< "domain 'web'"
     /// Timeout while there is no connection.

@@ -138,6 +138,8 @@ ConsoleDevice find_console(const GuestCore& core, const std::string& name) {
     const auto wanted = !name.empty() ? name : !own.consoles.empty() ? "console0" : "serial0";
     for (const auto& device : devices)
         if (device.name == wanted) return device;
+    for (const auto& channel : own.channels)
+        if (channel.target && channel.target->name == wanted) return {wanted, channel.type, &channel.backend};
     if (name.empty() && !devices.empty() && (!own.serials.empty() || !own.consoles.empty())) return devices.front();
     std::vector<std::string> names;
     for (const auto& device : devices) names.push_back(device.name);

@@ -145,15 +145,23 @@ Task<bool> wait_departed(CorePtr core, std::string name, Deadline deadline, std:
     co_return true;
 }
 
-Task<> remove_parts(CorePtr core, std::vector<std::string> parts) {
+namespace {
+
+struct Kept {
+    std::string part, why;
+};
+
+/// Those that QEMU has not let go of, in their order.
+Task<std::vector<Kept>> try_to_remove(CorePtr core, std::vector<std::string> parts) {
     std::vector<std::pair<std::string, Monitor::Answer>> answers;
+    std::vector<Kept> kept;
     for (auto i = parts.rbegin(); i != parts.rend(); ++i) {
         const auto removal = removal_of(Part::from_text(*i));
         if (removal.part.kind == Part::Kind::device) continue;
         try {
             answers.emplace_back(*i, core->open_monitor().send(removal.name, removal.arguments));
         } catch (const Error&) {
-            co_return;  // it is gone, and everything with it
+            co_return kept;  // it is gone, and everything with it
         }
     }
     for (const auto& [part, answer] : answers) {
@@ -161,10 +169,26 @@ Task<> remove_parts(CorePtr core, std::vector<std::string> parts) {
             co_await answer.get(core->verb_deadline());
         } catch (const Error& error) {
             const bool shared = part.starts_with("object:throttle-group-");
-            if (!core->is_gone() && !shared)
-                log_warning(*core, fmt::format("{}: {} stays: {}", core->who(), part, error.what()));
+            if (!core->is_gone() && !shared) kept.insert(kept.begin(), {part, error.what()});
         }
     }
+    co_return kept;
+}
+
+}  // namespace
+
+/// QEMU frees a device some time after its name has gone; what stands behind it is in use until then.
+Task<> remove_parts(CorePtr core, std::vector<std::string> parts) {
+    constexpr Duration shortest{5}, longest{1000};
+    std::vector<Kept> kept;
+    for (auto pause = shortest;; pause *= 2) {
+        kept = co_await try_to_remove(core, parts);
+        if (kept.empty() || pause > longest) break;
+        co_await sleep(core->ports.loop, pause);
+        parts.clear();
+        for (auto& each : kept) parts.push_back(std::move(each.part));
+    }
+    for (const auto& each : kept) log_warning(*core, fmt::format("{}: {} stays: {}", core->who(), each.part, each.why));
 }
 
 Task<Prepared> prepare(CorePtr core, Known known, PlugPlan plan, Resources& resources) {
@@ -312,11 +336,12 @@ Task<> attach(CorePtr core, Known known, DeviceRequest request, std::stop_token 
 }
 
 Task<> release(CorePtr core, std::string alias, std::string path) {
-    const auto known = core->record.parts.find(alias);
-    if (!alias.empty() && known != core->record.parts.end()) {
-        auto parts = std::move(known->second);
-        core->record.parts.erase(known);
-        co_await remove_parts(core, std::move(parts));
+    if (core->record.parts.contains(alias)) {
+        // Told of twice when it goes while a daemon compares what is there.
+        if (!core->releasing.insert(alias).second) co_return;
+        co_await remove_parts(core, core->record.parts[alias]);
+        core->record.parts.erase(alias);
+        core->releasing.erase(alias);
     }
     core->record.leaving.erase(alias);
     const auto place = find_alias(core->config.devices, alias);
