@@ -142,5 +142,27 @@ TEST_F(StorageGuest, RunsOnTransientAndOnDividedDisks) {
     EXPECT_EQ(start(disk(path("divided.qcow2"), "qcow2")), "");
 }
 
+TEST_F(StorageGuest, TakesADiskOnEveryBus) {
+    run("truncate -s 1440K disk.img");
+    run("qemu-img create -q -f qcow2 disk.qcow2 1M");
+    struct {
+        const char *bus, *target;
+        DiskDevice device;
+    } const places[] = {
+        {"virtio", "vda", DiskDevice::disk}, {"scsi", "sda", DiskDevice::disk},  {"scsi", "sda", DiskDevice::cdrom},
+        {"sata", "sda", DiskDevice::disk},   {"sata", "sda", DiskDevice::cdrom}, {"usb", "sda", DiskDevice::disk},
+        {"usb", "sda", DiskDevice::cdrom},   {"fdc", "fda", DiskDevice::floppy},
+    };
+    for (const auto& [bus, target, device] : places)
+        for (const auto* format : {"raw", "qcow2"}) {
+            auto one = disk(path(std::string{"disk."} + (format == std::string_view{"raw"} ? "img" : format)), format);
+            one.target.bus = bus;
+            one.target.dev = target;
+            one.device = device;
+            one.readonly = device == DiskDevice::cdrom;
+            EXPECT_EQ(start(one), "") << bus << ' ' << word(device) << ' ' << format;
+        }
+}
+
 }  // namespace
 }  // namespace virtbus::test
