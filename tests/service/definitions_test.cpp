@@ -17,7 +17,7 @@ protected:
     }
 };
 
-TEST_F(Definitions, what_is_stored_is_what_xml_shows_and_what_the_next_daemon_reads) {
+TEST_F(Definitions, WhatIsStoredIsWhatXmlShowsAndWhatTheNextDaemonReads) {
     boot();
     const auto domain = define(xml("web", "", "<title>T</title><description>D</description>"));
     EXPECT_EQ(domain->xml({.inactive = true, .secure = true}), read(definition_path("web")));
@@ -32,7 +32,7 @@ TEST_F(Definitions, what_is_stored_is_what_xml_shows_and_what_the_next_daemon_re
     EXPECT_TRUE(again == view);
 }
 
-TEST_F(Definitions, domains_are_found_by_name_and_by_any_spelling_of_the_uuid) {
+TEST_F(Definitions, DomainsAreFoundByNameAndByAnySpellingOfTheUuid) {
     boot();
     const auto domain = define(xml("web"));
     auto upper = uuid_of("web");
@@ -45,7 +45,7 @@ TEST_F(Definitions, domains_are_found_by_name_and_by_any_spelling_of_the_uuid) {
     EXPECT_REFUSED(get("nobody"), Code::no_such_domain, "'nobody'");
 }
 
-TEST_F(Definitions, the_list_is_in_uuid_order_and_can_be_read_in_pages) {
+TEST_F(Definitions, TheListIsInUuidOrderAndCanBeReadInPages) {
     boot();
     for (const auto* name : {"a", "b", "c", "d"}) define(xml(name));
     const auto all = room->domains().list();
@@ -61,7 +61,7 @@ TEST_F(Definitions, the_list_is_in_uuid_order_and_can_be_read_in_pages) {
     EXPECT_EQ(paged[2], all[2]->view().uuid);
 }
 
-TEST_F(Definitions, names_that_cannot_be_are_refused) {
+TEST_F(Definitions, NamesThatCannotBeAreRefused) {
     boot();
     for (const std::string name : {"", "a/b", ".", "..", "a&#10;b"})
         EXPECT_REFUSED(define(with_uuid(xml("x"), "<name>x<", "<name>" + name + "<")), Code::invalid_xml, "");
@@ -73,7 +73,7 @@ TEST_F(Definitions, names_that_cannot_be_are_refused) {
     EXPECT_REFUSED(define(with_uuid(xml("y"), "type='test'", "type='kvm'")), Code::unsupported, "test");
 }
 
-TEST_F(Definitions, a_name_or_uuid_belongs_to_one_domain) {
+TEST_F(Definitions, ANameOrUuidBelongsToOneDomain) {
     boot();
     define(xml("web"));
     EXPECT_REFUSED(define(with_uuid(xml("web"), uuid_of("web"), uuid_of("other"))), Code::already_exists,
@@ -88,7 +88,7 @@ TEST_F(Definitions, a_name_or_uuid_belongs_to_one_domain) {
     EXPECT_EQ(made->view().uuid.size(), 36u);
 }
 
-TEST_F(Definitions, many_defines_of_one_domain_at_once_leave_one) {
+TEST_F(Definitions, ManyDefinesOfOneDomainAtOnceLeaveOne) {
     boot();
     std::vector<Task<DomainPtr>> tasks;
     Scope scope;
@@ -119,7 +119,7 @@ TEST_F(Definitions, many_defines_of_one_domain_at_once_leave_one) {
     EXPECT_NE(read(definition_path("web")).find("<title>19</title>"), std::string::npos);
 }
 
-TEST_F(Definitions, a_failed_define_of_a_new_domain_lets_the_next_one_have_the_name) {
+TEST_F(Definitions, AFailedDefineOfANewDomainLetsTheNextOneHaveTheName) {
     boot();
     files.full = true;
     EXPECT_REFUSED(define(xml("web")), Code::no_space, "no space");
@@ -129,7 +129,7 @@ TEST_F(Definitions, a_failed_define_of_a_new_domain_lets_the_next_one_have_the_n
     define(xml("web"));
 }
 
-TEST_F(Definitions, on_a_full_disk_the_stored_definition_stays_as_it_was) {
+TEST_F(Definitions, OnAFullDiskTheStoredDefinitionStaysAsItWas) {
     boot();
     define(xml("web", "", "<title>old</title>"));
     const auto before = read(definition_path("web"));
@@ -144,7 +144,7 @@ TEST_F(Definitions, on_a_full_disk_the_stored_definition_stays_as_it_was) {
     define(xml("other"));
 }
 
-TEST_F(Definitions, a_redefine_of_a_running_domain_changes_what_is_stored_only) {
+TEST_F(Definitions, ARedefineOfARunningDomainChangesWhatIsStoredOnly) {
     boot();
     const auto domain = running("web");
     define(xml("web", "", "<title>next</title>"));
@@ -160,7 +160,7 @@ TEST_F(Definitions, a_redefine_of_a_running_domain_changes_what_is_stored_only) 
     EXPECT_FALSE(again->view().updated);
 }
 
-TEST_F(Definitions, a_running_transient_domain_becomes_persistent_by_a_define) {
+TEST_F(Definitions, ARunningTransientDomainBecomesPersistentByADefine) {
     boot();
     const auto domain = run(room->domains().create(xml("tmp"), {}, caller));
     define(xml("tmp"));
@@ -169,7 +169,7 @@ TEST_F(Definitions, a_running_transient_domain_becomes_persistent_by_a_define) {
     EXPECT_EQ(get("tmp")->view().state, State::shutoff);
 }
 
-TEST_F(Definitions, create_starts_a_defined_domain_with_the_given_definition) {
+TEST_F(Definitions, CreateStartsADefinedDomainWithTheGivenDefinition) {
     boot();
     define(xml("web", "", "<title>stored</title>"));
     const auto domain = run(room->domains().create(xml("web", "", "<title>live</title>"), {}, caller));
@@ -181,7 +181,7 @@ TEST_F(Definitions, create_starts_a_defined_domain_with_the_given_definition) {
     EXPECT_EQ(domain->view().title, "stored");
 }
 
-TEST_F(Definitions, what_is_not_understood_is_kept_and_refused_only_when_asked) {
+TEST_F(Definitions, WhatIsNotUnderstoodIsKeptAndRefusedOnlyWhenAsked) {
     boot();
     const auto text = xml("web", "", "<flux capacity='1.21'/>");
     const auto check = run(room->domains().check(text, false));
@@ -197,7 +197,7 @@ TEST_F(Definitions, what_is_not_understood_is_kept_and_refused_only_when_asked) 
     EXPECT_EQ(domain->unknown().size(), 1u);
 }
 
-TEST_F(Definitions, identify_says_what_a_text_speaks_of) {
+TEST_F(Definitions, IdentifySaysWhatATextSpeaksOf) {
     boot();
     const auto said = room->domains().identify(xml("web"));
     EXPECT_EQ(said.name, "web");
@@ -206,7 +206,7 @@ TEST_F(Definitions, identify_says_what_a_text_speaks_of) {
     EXPECT_REFUSED(room->domains().identify("<domain"), Code::invalid_xml, "");
 }
 
-TEST_F(Definitions, passwords_are_shown_to_who_may_see_them) {
+TEST_F(Definitions, PasswordsAreShownToWhoMaySeeThem) {
     boot();
     const auto domain = define(xml("web", "", "", "<graphics type='vnc' port='-1' autoport='yes' passwd='s3cret'/>"));
     EXPECT_EQ(domain->xml({}).find("s3cret"), std::string::npos);
@@ -223,7 +223,7 @@ TEST_F(Definitions, passwords_are_shown_to_who_may_see_them) {
 // ---- undefine
 // ------------------------------------------------------------------------------------------------------------
 
-TEST_F(Definitions, undefine_removes_the_definition_and_its_autostart_link) {
+TEST_F(Definitions, UndefineRemovesTheDefinitionAndItsAutostartLink) {
     boot();
     define(xml("web"));
     finish(get("web")->set_autostart(true, caller));
@@ -236,7 +236,7 @@ TEST_F(Definitions, undefine_removes_the_definition_and_its_autostart_link) {
     EXPECT_REFUSED(get("web"), Code::no_such_domain, "");
 }
 
-TEST_F(Definitions, undefine_asks_its_questions_in_order_before_it_changes_anything) {
+TEST_F(Definitions, UndefineAsksItsQuestionsInOrderBeforeItChangesAnything) {
     boot();
     define(xml("web"));
     write(state("snapshots", "web", "/s1.xml"), "x");
@@ -267,7 +267,7 @@ TEST_F(Definitions, undefine_asks_its_questions_in_order_before_it_changes_anyth
         EXPECT_FALSE(exists(path)) << path;
 }
 
-TEST_F(Definitions, undefine_keeps_what_it_is_told_to_keep) {
+TEST_F(Definitions, UndefineKeepsWhatItIsToldToKeep) {
     boot();
     define(xml("web"));
     write(state("nvram", "web", "_VARS.qcow2"), "x");
@@ -287,7 +287,7 @@ TEST_F(Definitions, undefine_keeps_what_it_is_told_to_keep) {
     EXPECT_FALSE(exists(state("tpm", "vault", "")));
 }
 
-TEST_F(Definitions, a_variable_store_that_the_definition_names_is_asked_about_too) {
+TEST_F(Definitions, AVariableStoreThatTheDefinitionNamesIsAskedAboutToo) {
     boot();
     const auto store = root + "/my_VARS.fd";
     auto text = xml("web");
@@ -307,7 +307,7 @@ TEST_F(Definitions, a_variable_store_that_the_definition_names_is_asked_about_to
     undefine("web");
 }
 
-TEST_F(Definitions, undefine_of_a_running_domain_makes_it_transient) {
+TEST_F(Definitions, UndefineOfARunningDomainMakesItTransient) {
     boot();
     const auto domain = running("web");
     write(state("nvram", "web", "_VARS.fd"), "x");
@@ -327,7 +327,7 @@ TEST_F(Definitions, undefine_of_a_running_domain_makes_it_transient) {
     EXPECT_EQ(room->domains().size(), 0u);
 }
 
-TEST_F(Definitions, the_end_of_a_transient_domain_leaves_its_variable_store) {
+TEST_F(Definitions, TheEndOfATransientDomainLeavesItsVariableStore) {
     boot();
     run(room->domains().create(xml("tmp"), {}, caller));
     write(state("nvram", "tmp", "_VARS.fd"), "x");
@@ -339,7 +339,7 @@ TEST_F(Definitions, the_end_of_a_transient_domain_leaves_its_variable_store) {
     EXPECT_FALSE(exists(state("checkpoints", "tmp", "")));
 }
 
-TEST_F(Definitions, a_store_that_is_promised_to_the_end_goes_only_with_the_definition) {
+TEST_F(Definitions, AStoreThatIsPromisedToTheEndGoesOnlyWithTheDefinition) {
     boot();
     running("web");
     write(state("nvram", "web", "_VARS.fd"), "x");
@@ -369,7 +369,7 @@ protected:
     std::string folder() const { return root + "/state/nvram"; }
 };
 
-TEST_F(Orphans, what_a_transient_domain_leaves_is_listed_with_its_name_and_can_be_deleted) {
+TEST_F(Orphans, WhatATransientDomainLeavesIsListedWithItsNameAndCanBeDeleted) {
     boot();
     const auto store = state("nvram", "tmp", "_VARS.fd");
     run(room->domains().create(with_store("tmp", store), {}, caller));
@@ -383,7 +383,7 @@ TEST_F(Orphans, what_a_transient_domain_leaves_is_listed_with_its_name_and_can_b
     EXPECT_TRUE(std::filesystem::is_empty(folder())) << "the record goes too";
 }
 
-TEST_F(Orphans, whatever_a_domain_has_is_none) {
+TEST_F(Orphans, WhateverADomainHasIsNone) {
     boot();
     write(state("nvram", "web", "_VARS.qcow2"), "x");  // by its UUID
     write(folder() + "/by-name_VARS.fd", "x");         // by its definition
@@ -405,7 +405,7 @@ TEST_F(Orphans, whatever_a_domain_has_is_none) {
     EXPECT_TRUE(exists(folder() + "/nobody_VARS.fd"));
 }
 
-TEST_F(Orphans, a_definition_that_cannot_be_read_keeps_what_it_may_name) {
+TEST_F(Orphans, ADefinitionThatCannotBeReadKeepsWhatItMayName) {
     write(root + "/config/domain/" + uuid_of("broken") + ".xml",
           "<domain><nvram>" + folder() + "/mine_VARS.fd</nvram>");
     write(folder() + "/mine_VARS.fd", "x");
@@ -414,7 +414,7 @@ TEST_F(Orphans, a_definition_that_cannot_be_read_keeps_what_it_may_name) {
     EXPECT_TRUE(listed().empty());
 }
 
-TEST_F(Orphans, nothing_else_is_deleted) {
+TEST_F(Orphans, NothingElseIsDeleted) {
     boot();
     write(root + "/state/secret", "x");
     write(folder() + "/a_VARS.fd", "x");
@@ -436,7 +436,7 @@ TEST_F(Orphans, nothing_else_is_deleted) {
     EXPECT_EQ(listed(), std::vector<std::string>{"a_VARS.fd of '' 1"});
 }
 
-TEST_F(Orphans, a_failed_start_leaves_no_record) {
+TEST_F(Orphans, AFailedStartLeavesNoRecord) {
     boot();
     const auto text = with_uuid(xml("web", "fail-start='no'"), "<type arch='x86_64'>hvm</type>",
                                 "<type arch='x86_64'>hvm</type><loader readonly='yes' type='pflash'>/code.fd</loader>"
@@ -448,7 +448,7 @@ TEST_F(Orphans, a_failed_start_leaves_no_record) {
 }
 
 /// The daemon dies at each step of it in turn: the next one finds it undone or done, never half.
-TEST_F(Definitions, an_undefine_is_whole_or_not_at_all_wherever_the_daemon_dies) {
+TEST_F(Definitions, AnUndefineIsWholeOrNotAtAllWhereverTheDaemonDies) {
     for (int steps = 0;; ++steps) {
         boot();
         define(xml("web"));
@@ -483,7 +483,7 @@ TEST_F(Definitions, an_undefine_is_whole_or_not_at_all_wherever_the_daemon_dies)
     }
 }
 
-TEST_F(Definitions, define_and_rename_are_whole_or_not_at_all_wherever_the_daemon_dies) {
+TEST_F(Definitions, DefineAndRenameAreWholeOrNotAtAllWhereverTheDaemonDies) {
     for (int steps = 0; steps < 3; ++steps) {
         boot();
         define(xml("web"));
@@ -503,7 +503,7 @@ TEST_F(Definitions, define_and_rename_are_whole_or_not_at_all_wherever_the_daemo
 // ---- rename
 // --------------------------------------------------------------------------------------------------------------
 
-TEST_F(Definitions, rename_changes_the_name_and_nothing_else) {
+TEST_F(Definitions, RenameChangesTheNameAndNothingElse) {
     boot();
     const auto domain = define(xml("web", "", "<title>T</title>"));
     auto text = read(definition_path("web"));
@@ -524,7 +524,7 @@ TEST_F(Definitions, rename_changes_the_name_and_nothing_else) {
 // ---- parts
 // -----------------------------------------------------------------------------------------------------------------
 
-TEST_F(Definitions, metadata_is_set_read_and_removed) {
+TEST_F(Definitions, MetadataIsSetReadAndRemoved) {
     boot();
     const auto domain = define(xml("web"));
     const auto set = [&](const std::string& kind, const std::string& uri, const std::string& key,
@@ -559,7 +559,7 @@ TEST_F(Definitions, metadata_is_set_read_and_removed) {
     EXPECT_REFUSED(set("title", "", "", "x", ChangeScope::live), Code::invalid_state, "shutoff");
 }
 
-TEST_F(Definitions, metadata_of_a_running_domain_can_change_live_stored_or_both) {
+TEST_F(Definitions, MetadataOfARunningDomainCanChangeLiveStoredOrBoth) {
     boot();
     const auto domain = running("web");
     const auto set = [&](const std::string& value, ChangeScope scope) {
@@ -581,7 +581,7 @@ TEST_F(Definitions, metadata_of_a_running_domain_can_change_live_stored_or_both)
     EXPECT_EQ(get("web")->view().title, "both");
 }
 
-TEST_F(Definitions, memory_and_vcpus_of_the_definition) {
+TEST_F(Definitions, MemoryAndVcpusOfTheDefinition) {
     boot();
     const auto domain = define(xml("web"));
     constexpr std::uint64_t mib = 1u << 20;
@@ -608,7 +608,7 @@ TEST_F(Definitions, memory_and_vcpus_of_the_definition) {
     EXPECT_EQ(domain->view().memory, 16 * mib);
 }
 
-TEST_F(Definitions, autostart_is_a_link_that_survives) {
+TEST_F(Definitions, AutostartIsALinkThatSurvives) {
     boot();
     const auto domain = define(xml("web"));
     finish(domain->set_autostart(true, caller));
@@ -621,7 +621,7 @@ TEST_F(Definitions, autostart_is_a_link_that_survives) {
     EXPECT_FALSE(get("web")->view().autostart);
 }
 
-TEST_F(Definitions, a_managed_save_image_is_not_booted_over) {
+TEST_F(Definitions, AManagedSaveImageIsNotBootedOver) {
     boot();
     define(xml("web"));
     write(state("save", "web", ".save"), std::string(5000, 'x'));

@@ -27,7 +27,7 @@ std::size_t found(const DomainConfig& config, const std::string& wanted) {
     return find_device(config, xml::parse_device(wanted)).number;
 }
 
-TEST(DeviceEdit, every_kind_is_kept_where_its_number_says) {
+TEST(DeviceEdit, EveryKindIsKeptWhereItsNumberSays) {
     auto config = parsed("");
     const std::vector<std::string> all{"<disk><target dev='vda'/></disk>",
                                        "<controller type='scsi' index='0'/>",
@@ -65,7 +65,7 @@ TEST(DeviceEdit, every_kind_is_kept_where_its_number_says) {
     EXPECT_TRUE(config.devices == Devices{});
 }
 
-TEST(DeviceEdit, a_device_is_meant_by_its_name_its_address_or_its_key) {
+TEST(DeviceEdit, ADeviceIsMeantByItsNameItsAddressOrItsKey) {
     const auto config = parsed(two_cards + "<disk><target dev='vda'/></disk><disk><target dev='vdb'/></disk>");
     EXPECT_EQ(found(config, "<disk><target dev='vdb'/></disk>"), 1u);
     EXPECT_EQ(
@@ -83,7 +83,7 @@ TEST(DeviceEdit, a_device_is_meant_by_its_name_its_address_or_its_key) {
                    Code::no_such_device, "net1");
 }
 
-TEST(DeviceEdit, nothing_is_there_twice) {
+TEST(DeviceEdit, NothingIsThereTwice) {
     auto config = parsed(two_cards +
                          "<disk><target dev='vda'/></disk><controller type='scsi' index='0'/>"
                          "<memballoon model='virtio'/>");
@@ -97,7 +97,7 @@ TEST(DeviceEdit, nothing_is_there_twice) {
                    Code::unsupported_configuration, "net0");
 }
 
-TEST(DeviceEdit, disks_stand_in_the_order_of_their_bus) {
+TEST(DeviceEdit, DisksStandInTheOrderOfTheirBus) {
     auto config = parsed(
         "<disk><target dev='sda' bus='scsi'/></disk><disk><target dev='vdb' bus='virtio'/></disk>"
         "<disk><target dev='vdaa' bus='virtio'/></disk>");
@@ -141,7 +141,7 @@ protected:
     static constexpr auto added = "event web 1", removed = "event web 2", refused = "event web 3";
 };
 
-TEST_F(DeviceVerbs, without_a_scope_it_is_the_running_one_or_else_the_stored_one) {
+TEST_F(DeviceVerbs, WithoutAScopeItIsTheRunningOneOrElseTheStoredOne) {
     boot();
     define(xml("web"));
     attach(disk("vda"), current);
@@ -156,7 +156,7 @@ TEST_F(DeviceVerbs, without_a_scope_it_is_the_running_one_or_else_the_stored_one
     EXPECT_TRUE(stored_with("vda"));
 }
 
-TEST_F(DeviceVerbs, updated_tells_whether_the_run_differs) {
+TEST_F(DeviceVerbs, UpdatedTellsWhetherTheRunDiffers) {
     boot();
     running("web");
     EXPECT_FALSE(view().updated);
@@ -176,7 +176,7 @@ TEST_F(DeviceVerbs, updated_tells_whether_the_run_differs) {
     EXPECT_FALSE(view().updated);
 }
 
-TEST_F(DeviceVerbs, a_device_has_its_name_and_is_told_before_the_reply) {
+TEST_F(DeviceVerbs, ADeviceHasItsNameAndIsToldBeforeTheReply) {
     boot();
     running("web");
     bool told = false;
@@ -196,7 +196,7 @@ TEST_F(DeviceVerbs, a_device_has_its_name_and_is_told_before_the_reply) {
     EXPECT_TRUE(view().disks.empty());
 }
 
-TEST_F(DeviceVerbs, a_new_card_is_the_same_one_in_both) {
+TEST_F(DeviceVerbs, ANewCardIsTheSameOneInBoth) {
     boot();
     running("web");
     attach("<interface type='user'/>", both);
@@ -207,7 +207,7 @@ TEST_F(DeviceVerbs, a_new_card_is_the_same_one_in_both) {
     EXPECT_TRUE(stored_with(mac));
 }
 
-TEST_F(DeviceVerbs, links_come_and_go_with_their_card) {
+TEST_F(DeviceVerbs, LinksComeAndGoWithTheirCard) {
     boot();
     running("web");
     attach(card("1"), live);
@@ -224,7 +224,7 @@ TEST_F(DeviceVerbs, links_come_and_go_with_their_card) {
     ASSERT_TRUE(until([&] { return links.open.empty(); }));
 }
 
-TEST_F(DeviceVerbs, a_failure_leaves_nothing) {
+TEST_F(DeviceVerbs, AFailureLeavesNothing) {
     boot();
     running("web", "fail-attach='no slot'");
     const auto before = get("web")->xml({}), definition = read(definition_path("web"));
@@ -236,7 +236,7 @@ TEST_F(DeviceVerbs, a_failure_leaves_nothing) {
     EXPECT_FALSE(view().updated);
 }
 
-TEST_F(DeviceVerbs, everything_is_checked_before_the_first_change) {
+TEST_F(DeviceVerbs, EverythingIsCheckedBeforeTheFirstChange) {
     boot();
     running("web");
     attach(disk("vda"), live);
@@ -252,7 +252,7 @@ TEST_F(DeviceVerbs, everything_is_checked_before_the_first_change) {
     EXPECT_REFUSED(attach(disk("vdc"), both), Code::invalid_state, "shutoff");
 }
 
-TEST_F(DeviceVerbs, a_full_disk_undoes_the_running_half) {
+TEST_F(DeviceVerbs, AFullDiskUndoesTheRunningHalf) {
     boot();
     running("web");
     // The folder of definitions cannot be written; that of the run can.
@@ -264,7 +264,7 @@ TEST_F(DeviceVerbs, a_full_disk_undoes_the_running_half) {
     EXPECT_FALSE(view().updated);
 }
 
-TEST_F(DeviceVerbs, a_guest_that_keeps_a_device_for_now) {
+TEST_F(DeviceVerbs, AGuestThatKeepsADeviceForNow) {
     boot();
     running("web", "unplug-delay-ms='150' unplug-wait-ms='20'");
     attach(disk("vda"), both);
@@ -279,7 +279,7 @@ TEST_F(DeviceVerbs, a_guest_that_keeps_a_device_for_now) {
     EXPECT_FALSE(view().updated);
 }
 
-TEST_F(DeviceVerbs, a_guest_that_refuses) {
+TEST_F(DeviceVerbs, AGuestThatRefuses) {
     boot();
     running("web", "unplug='refuse'");
     attach(disk("vda"), both);
@@ -290,7 +290,7 @@ TEST_F(DeviceVerbs, a_guest_that_refuses) {
     EXPECT_TRUE(stored_with("vda"));
 }
 
-TEST_F(DeviceVerbs, a_stop_does_not_wait_for_a_hanging_attach) {
+TEST_F(DeviceVerbs, AStopDoesNotWaitForAHangingAttach) {
     boot();
     running("web", "hang-attach='yes'");
     const auto job = get("web")->attach_device(card("1"), live, false, caller);
@@ -301,7 +301,7 @@ TEST_F(DeviceVerbs, a_stop_does_not_wait_for_a_hanging_attach) {
     EXPECT_EQ(view().state, State::shutoff);
 }
 
-TEST_F(DeviceVerbs, what_the_guest_sees_is_not_changed_under_it) {
+TEST_F(DeviceVerbs, WhatTheGuestSeesIsNotChangedUnderIt) {
     boot();
     running("web");
     attach("<disk type='file' device='cdrom'><source file='/a.iso'/><target dev='sda' bus='sata'/></disk>", both);
@@ -318,7 +318,7 @@ TEST_F(DeviceVerbs, what_the_guest_sees_is_not_changed_under_it) {
     EXPECT_REFUSED(update(disk("vdx"), stored), Code::no_such_device, "vdx");
 }
 
-TEST_F(DeviceVerbs, memory_and_vcpus_of_the_run) {
+TEST_F(DeviceVerbs, MemoryAndVcpusOfTheRun) {
     boot();
     running("web");
     constexpr std::uint64_t mib = 1u << 20;

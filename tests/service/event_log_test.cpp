@@ -37,7 +37,7 @@ protected:
     ~EventLogTest() override { room.reset(); }
 };
 
-TEST_F(EventLogTest, a_life_is_written_with_an_id_for_each_kind) {
+TEST_F(EventLogTest, ALifeIsWrittenWithAnIdForEachKind) {
     boot_logged();
     const auto domain = running("web");
     EXPECT_EQ(written.count("web", message_id::domain_defined), 1u);
@@ -51,14 +51,14 @@ TEST_F(EventLogTest, a_life_is_written_with_an_id_for_each_kind) {
     EXPECT_EQ(written.count("web", message_id::domain_undefined), 1u);
 }
 
-TEST_F(EventLogTest, it_hands_everything_on) {
+TEST_F(EventLogTest, ItHandsEverythingOn) {
     boot_logged();
     running("web");
     EXPECT_TRUE(audience.heard("added web"));
     EXPECT_TRUE(audience.heard("state web running booted"));
 }
 
-TEST_F(EventLogTest, what_was_there_before_is_no_news) {
+TEST_F(EventLogTest, WhatWasThereBeforeIsNoNews) {
     boot_logged();
     define(xml("web"));
     written.lines.clear();

@@ -97,7 +97,7 @@ protected:
     Scope scope;
 };
 
-TEST_F(JobsTest, one_that_returns_its_path_is_published_at_once) {
+TEST_F(JobsTest, OneThatReturnsItsPathIsPublishedAtOnce) {
     const auto gate_ = gate();
     const auto job = run(gate_, true);
     EXPECT_EQ(audience.told, (std::vector<std::string>{"job save"}));
@@ -110,7 +110,7 @@ TEST_F(JobsTest, one_that_returns_its_path_is_published_at_once) {
     EXPECT_EQ(job->view().state, JobState::succeeded);
 }
 
-TEST_F(JobsTest, another_is_published_after_half_a_second_or_never) {
+TEST_F(JobsTest, AnotherIsPublishedAfterHalfASecondOrNever) {
     const auto quick = gate(), slow = gate();
     const auto quick_job = run(quick), slow_job = run(slow);
     quick->reply.promise().set();
@@ -126,7 +126,7 @@ TEST_F(JobsTest, another_is_published_after_half_a_second_or_never) {
     loop.turn();
 }
 
-TEST_F(JobsTest, changes_are_told_twice_a_second_and_the_last_before_the_end) {
+TEST_F(JobsTest, ChangesAreToldTwiceASecondAndTheLastBeforeTheEnd) {
     const auto gate_ = gate();
     const auto job = run(gate_, true);
     for (int i = 1; i <= 100; ++i) {
@@ -145,7 +145,7 @@ TEST_F(JobsTest, changes_are_told_twice_a_second_and_the_last_before_the_end) {
     EXPECT_DOUBLE_EQ(job->view().progress, 0.5);
 }
 
-TEST_F(JobsTest, what_does_not_change_is_not_told) {
+TEST_F(JobsTest, WhatDoesNotChangeIsNotTold) {
     const auto gate_ = gate();
     const auto job = run(gate_, true);
     job->phase("copying");
@@ -157,7 +157,7 @@ TEST_F(JobsTest, what_does_not_change_is_not_told) {
     loop.turn();
 }
 
-TEST_F(JobsTest, finished_ones_stay_a_minute_and_at_most_64) {
+TEST_F(JobsTest, FinishedOnesStayAMinuteAndAtMost64) {
     const auto first = gate();
     const auto first_job = run(first, true);
     first->reply.promise().set();
@@ -181,7 +181,7 @@ TEST_F(JobsTest, finished_ones_stay_a_minute_and_at_most_64) {
     EXPECT_EQ(jobs.list().size(), 64u);
 }
 
-TEST_F(JobsTest, wait_returns_at_the_end_or_when_patience_ends) {
+TEST_F(JobsTest, WaitReturnsAtTheEndOrWhenPatienceEnds) {
     const auto gate_ = gate();
     const auto job = run(gate_);
     std::optional<bool> long_wait, later;
@@ -197,7 +197,7 @@ TEST_F(JobsTest, wait_returns_at_the_end_or_when_patience_ends) {
     EXPECT_FALSE(refused.code);
 }
 
-TEST_F(JobsTest, impatient_waits_go_on_without_it) {
+TEST_F(JobsTest, ImpatientWaitsGoOnWithoutIt) {
     const auto gate_ = gate();
     const auto job = run(gate_);
     std::optional<bool> short_wait;
@@ -211,7 +211,7 @@ TEST_F(JobsTest, impatient_waits_go_on_without_it) {
     EXPECT_EQ(job->view().state, JobState::succeeded);
 }
 
-TEST_F(JobsTest, a_failure_reaches_all_who_wait_and_the_log_once) {
+TEST_F(JobsTest, AFailureReachesAllWhoWaitAndTheLogOnce) {
     const auto gate_ = gate();
     const auto job = run(gate_, true);
     std::optional<bool> one, two;
@@ -229,7 +229,7 @@ TEST_F(JobsTest, a_failure_reaches_all_who_wait_and_the_log_once) {
     EXPECT_NE(log.lines[0].second.find("'save' failed: the disk is full"), std::string::npos);
 }
 
-TEST_F(JobsTest, cancelling_ends_it_as_cancelled) {
+TEST_F(JobsTest, CancellingEndsItAsCancelled) {
     const auto gate_ = gate();
     const auto job = run(gate_, true);
     job->cancel();
@@ -274,7 +274,7 @@ protected:
     std::vector<std::string> order;
 };
 
-TEST_F(LaneTest, first_come_first_served) {
+TEST_F(LaneTest, FirstComeFirstServed) {
     const auto a = gate(), b = gate(), c = gate();
     holder("a", a);
     holder("b", b);
@@ -290,7 +290,7 @@ TEST_F(LaneTest, first_come_first_served) {
     EXPECT_TRUE(lane.idle());
 }
 
-TEST_F(LaneTest, who_is_cancelled_leaves_the_queue) {
+TEST_F(LaneTest, WhoIsCancelledLeavesTheQueue) {
     const auto a = gate(), b = gate(), c = gate();
     holder("a", a);
     const auto waiting = holder("b", b);
@@ -306,7 +306,7 @@ TEST_F(LaneTest, who_is_cancelled_leaves_the_queue) {
     EXPECT_TRUE(lane.idle());
 }
 
-TEST_F(LaneTest, one_cancelled_in_the_turn_it_is_its_turn_gives_it_on) {
+TEST_F(LaneTest, OneCancelledInTheTurnItIsItsTurnGivesItOn) {
     const auto a = gate(), b = gate(), c = gate();
     holder("a", a);
     const auto waiting = holder("b", b);
@@ -320,7 +320,7 @@ TEST_F(LaneTest, one_cancelled_in_the_turn_it_is_its_turn_gives_it_on) {
     EXPECT_TRUE(lane.idle());
 }
 
-TEST_F(LaneTest, the_64th_may_wait_and_the_65th_is_told_who_holds_it) {
+TEST_F(LaneTest, The64thMayWaitAndThe65thIsToldWhoHoldsIt) {
     const auto gate_ = gate();
     const auto first = holder("a", gate_);
     std::vector<JobPtr> waiting;
@@ -336,7 +336,7 @@ TEST_F(LaneTest, the_64th_may_wait_and_the_65th_is_told_who_holds_it) {
     EXPECT_TRUE(lane.idle());
 }
 
-TEST_F(LaneTest, clearing_the_way_spares_work_on_the_definition) {
+TEST_F(LaneTest, ClearingTheWaySparesWorkOnTheDefinition) {
     const auto a = gate(), b = gate(), c = gate();
     const auto on_guest = holder("a", a);
     const auto on_definition = holder("b", b, Lane::Subject::definition);

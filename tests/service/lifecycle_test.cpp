@@ -7,7 +7,7 @@ namespace {
 
 using Lifecycle = World;
 
-TEST_F(Lifecycle, a_defined_domain_starts_and_stops) {
+TEST_F(Lifecycle, ADefinedDomainStartsAndStops) {
     boot();
     const auto domain = define(xml("web"));
     EXPECT_TRUE(audience.heard("added web"));
@@ -28,7 +28,7 @@ TEST_F(Lifecycle, a_defined_domain_starts_and_stops) {
     EXPECT_FALSE(exists(status_path("web")));
 }
 
-TEST_F(Lifecycle, the_status_is_on_disk_before_the_signal_and_the_signal_before_the_reply) {
+TEST_F(Lifecycle, TheStatusIsOnDiskBeforeTheSignalAndTheSignalBeforeTheReply) {
     boot();
     const auto domain = define(xml("web"));
     std::vector<std::string> order;
@@ -44,7 +44,7 @@ TEST_F(Lifecycle, the_status_is_on_disk_before_the_signal_and_the_signal_before_
     EXPECT_EQ(order, (std::vector<std::string>{"starting", "running", "reply"}));
 }
 
-TEST_F(Lifecycle, start_paused_waits_for_resume) {
+TEST_F(Lifecycle, StartPausedWaitsForResume) {
     boot();
     const auto domain = define(xml("web"));
     finish(domain->start({.paused = true}, caller));
@@ -54,7 +54,7 @@ TEST_F(Lifecycle, start_paused_waits_for_resume) {
     EXPECT_EQ(domain->view().state, State::running);
 }
 
-TEST_F(Lifecycle, suspend_and_resume_are_seen_before_the_reply) {
+TEST_F(Lifecycle, SuspendAndResumeAreSeenBeforeTheReply) {
     boot();
     const auto domain = running("web");
     finish(domain->suspend(caller));
@@ -67,7 +67,7 @@ TEST_F(Lifecycle, suspend_and_resume_are_seen_before_the_reply) {
     EXPECT_REFUSED(finish(domain->resume(caller)), Code::invalid_state, "is running (user); 'resume' needs it paused");
 }
 
-TEST_F(Lifecycle, shutdown_passes_through_shutdown_to_shutoff) {
+TEST_F(Lifecycle, ShutdownPassesThroughShutdownToShutoff) {
     boot();
     const auto domain = running("web", "shutdown-delay-ms='30'");
     finish(domain->shutdown("acpi", caller));
@@ -77,7 +77,7 @@ TEST_F(Lifecycle, shutdown_passes_through_shutdown_to_shutoff) {
     EXPECT_REFUSED(finish(domain->shutdown("acpi", caller)), Code::invalid_state, "is shutoff (shutdown)");
 }
 
-TEST_F(Lifecycle, a_reboot_is_an_event) {
+TEST_F(Lifecycle, ARebootIsAnEvent) {
     boot();
     const auto domain = running("web");
     finish(domain->reboot("default", caller));
@@ -85,7 +85,7 @@ TEST_F(Lifecycle, a_reboot_is_an_event) {
     EXPECT_REFUSED(finish(domain->reboot("agent", caller)), Code::agent_unavailable, "no guest agent");
 }
 
-TEST_F(Lifecycle, every_verb_that_needs_a_guest_names_the_state_it_found) {
+TEST_F(Lifecycle, EveryVerbThatNeedsAGuestNamesTheStateItFound) {
     boot();
     const auto domain = define(xml("web"));
     EXPECT_REFUSED(finish(domain->suspend(caller)), Code::invalid_state,
@@ -101,7 +101,7 @@ TEST_F(Lifecycle, every_verb_that_needs_a_guest_names_the_state_it_found) {
     EXPECT_REFUSED(finish(domain->start({}, caller)), Code::invalid_state, "needs it shutoff");
 }
 
-TEST_F(Lifecycle, a_failed_start_leaves_no_trace) {
+TEST_F(Lifecycle, AFailedStartLeavesNoTrace) {
     boot();
     const auto domain = define(
         xml("web", "fail-start='no such firmware'", "", "<interface type='bridge'><source bridge='br0'/></interface>"));
@@ -113,7 +113,7 @@ TEST_F(Lifecycle, a_failed_start_leaves_no_trace) {
     EXPECT_TRUE(links.open.empty());
 }
 
-TEST_F(Lifecycle, links_are_recorded_while_it_runs_and_undone_at_its_end) {
+TEST_F(Lifecycle, LinksAreRecordedWhileItRunsAndUndoneAtItsEnd) {
     boot();
     const auto domain = define(xml("web", "", "", "<interface type='bridge'><source bridge='br0'/></interface>"));
     finish(domain->start({}, caller));
@@ -123,7 +123,7 @@ TEST_F(Lifecycle, links_are_recorded_while_it_runs_and_undone_at_its_end) {
     EXPECT_TRUE(links.open.empty());
 }
 
-TEST_F(Lifecycle, without_a_link_provider_the_start_says_which_interface) {
+TEST_F(Lifecycle, WithoutALinkProviderTheStartSaysWhichInterface) {
     boot(false);
     const auto domain = define(xml("web", "", "",
                                    "<interface type='bridge'><mac address='52:54:00:00:00:01'/>"
@@ -131,7 +131,7 @@ TEST_F(Lifecycle, without_a_link_provider_the_start_says_which_interface) {
     EXPECT_REFUSED(finish(domain->start({}, caller)), Code::unsupported, "52:54:00:00:00:01");
 }
 
-TEST_F(Lifecycle, a_missing_image_is_named) {
+TEST_F(Lifecycle, AMissingImageIsNamed) {
     boot();
     const auto domain = define(xml("web", "open-disks='yes'", "",
                                    "<disk type='file'><source file='/nowhere/disk.img'/><target dev='vda'/></disk>"));
@@ -139,7 +139,7 @@ TEST_F(Lifecycle, a_missing_image_is_named) {
     EXPECT_EQ(domain->view().state_reason, "failed");
 }
 
-TEST_F(Lifecycle, a_guest_that_crashes_is_told_with_its_reason) {
+TEST_F(Lifecycle, AGuestThatCrashesIsToldWithItsReason) {
     boot();
     const auto domain = running("web", "die-after-ms='20'");
     ASSERT_TRUE(until([&] { return domain->view().state == State::shutoff; }));
@@ -150,7 +150,7 @@ TEST_F(Lifecycle, a_guest_that_crashes_is_told_with_its_reason) {
     EXPECT_EQ(domain->view().state, State::running);
 }
 
-TEST_F(Lifecycle, stop_gets_through_behind_a_hung_verb_and_cancels_it) {
+TEST_F(Lifecycle, StopGetsThroughBehindAHungVerbAndCancelsIt) {
     boot();
     const auto domain = running("web", "hang-verbs='yes'");
     const auto hung = domain->suspend(caller);
@@ -163,7 +163,7 @@ TEST_F(Lifecycle, stop_gets_through_behind_a_hung_verb_and_cancels_it) {
     EXPECT_REFUSED(finish(waiting), Code::cancelled, "cancelled");
 }
 
-TEST_F(Lifecycle, stop_ends_a_start_that_hangs) {
+TEST_F(Lifecycle, StopEndsAStartThatHangs) {
     boot();
     const auto domain =
         define(xml("web", "hang-start='yes'", "", "<interface type='bridge'><source bridge='br0'/></interface>"));
@@ -177,7 +177,7 @@ TEST_F(Lifecycle, stop_ends_a_start_that_hangs) {
     EXPECT_TRUE(links.open.empty());
 }
 
-TEST_F(Lifecycle, a_start_queued_behind_a_stop_runs_after_it) {
+TEST_F(Lifecycle, AStartQueuedBehindAStopRunsAfterIt) {
     boot();
     const auto domain = running("web", "ignore-kill-ms='50'");
     const auto stop = domain->stop({}, caller);
@@ -188,7 +188,7 @@ TEST_F(Lifecycle, a_start_queued_behind_a_stop_runs_after_it) {
     EXPECT_EQ(domain->view().id, 2u);
 }
 
-TEST_F(Lifecycle, an_unkillable_guest_is_shown_as_such_until_it_is_gone) {
+TEST_F(Lifecycle, AnUnkillableGuestIsShownAsSuchUntilItIsGone) {
     boot();
     const auto domain = running("web", "ignore-kill-ms='600'");
     EXPECT_REFUSED(finish(domain->stop({}, caller)), Code::timeout, "did not end in time");
@@ -199,7 +199,7 @@ TEST_F(Lifecycle, an_unkillable_guest_is_shown_as_such_until_it_is_gone) {
     finish(domain->start({}, caller));
 }
 
-TEST_F(Lifecycle, autodestroy_ends_it_when_its_creator_leaves) {
+TEST_F(Lifecycle, AutodestroyEndsItWhenItsCreatorLeaves) {
     boot();
     const auto domain = define(xml("web"));
     finish(domain->start({.autodestroy = true}, caller));
@@ -212,7 +212,7 @@ TEST_F(Lifecycle, autodestroy_ends_it_when_its_creator_leaves) {
     EXPECT_TRUE(callers.watches.empty());
 }
 
-TEST_F(Lifecycle, a_transient_domain_is_gone_at_its_end) {
+TEST_F(Lifecycle, ATransientDomainIsGoneAtItsEnd) {
     boot();
     const auto domain = run(room->domains().create(xml("tmp"), {}, caller));
     EXPECT_EQ(domain->view().state, State::running);
@@ -224,7 +224,7 @@ TEST_F(Lifecycle, a_transient_domain_is_gone_at_its_end) {
     EXPECT_REFUSED(finish(domain->start({}, caller)), Code::no_such_domain, "gone");
 }
 
-TEST_F(Lifecycle, a_transient_domain_that_cannot_start_is_gone_too) {
+TEST_F(Lifecycle, ATransientDomainThatCannotStartIsGoneToo) {
     boot();
     EXPECT_REFUSED(run(room->domains().create(xml("tmp", "fail-start='broken'"), {}, caller)), Code::hypervisor_failed,
                    "broken");
@@ -233,7 +233,7 @@ TEST_F(Lifecycle, a_transient_domain_that_cannot_start_is_gone_too) {
     run(room->domains().create(xml("tmp"), {}, caller));
 }
 
-TEST_F(Lifecycle, front_ends_answer_beside_the_lane) {
+TEST_F(Lifecycle, FrontEndsAnswerBesideTheLane) {
     boot();
     const auto domain = define(xml("web", "", "", "<serial type='pty'/>"));
     finish(domain->start({}, caller));
@@ -246,7 +246,7 @@ TEST_F(Lifecycle, front_ends_answer_beside_the_lane) {
     run(domain->send_key({"KEY_LEFTCTRL", "KEY_LEFTALT", "KEY_F1"}));
 }
 
-TEST_F(Lifecycle, statistics_are_fresh_or_marked_stale) {
+TEST_F(Lifecycle, StatisticsAreFreshOrMarkedStale) {
     boot();
     const auto domain = running("web");
     const auto stats = run(domain->stats({}));
@@ -268,7 +268,7 @@ TEST_F(Lifecycle, statistics_are_fresh_or_marked_stale) {
     EXPECT_EQ(run(room->domains().stats({}, {"shutoff"})).size(), 0u);
 }
 
-TEST_F(Lifecycle, a_full_runtime_folder_fails_the_start_and_ends_the_guest) {
+TEST_F(Lifecycle, AFullRuntimeFolderFailsTheStartAndEndsTheGuest) {
     boot();
     const auto domain = define(xml("web"));
     files.full = true;
@@ -278,7 +278,7 @@ TEST_F(Lifecycle, a_full_runtime_folder_fails_the_start_and_ends_the_guest) {
     finish(domain->start({}, caller));
 }
 
-TEST_F(Lifecycle, drain_waits_for_verbs_under_way) {
+TEST_F(Lifecycle, DrainWaitsForVerbsUnderWay) {
     boot();
     const auto domain = define(xml("web"));
     const auto start = domain->start({}, caller);
@@ -291,7 +291,7 @@ TEST_F(Lifecycle, drain_waits_for_verbs_under_way) {
     EXPECT_TRUE(room->idle());
 }
 
-TEST_F(Lifecycle, drain_cancels_what_does_not_end_and_leaves_it_to_its_undo) {
+TEST_F(Lifecycle, DrainCancelsWhatDoesNotEndAndLeavesItToItsUndo) {
     boot();
     const auto domain = define(xml("web", "hang-start='yes'"));
     const auto start = domain->start({}, caller);

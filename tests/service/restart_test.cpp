@@ -8,7 +8,7 @@ namespace {
 
 using Restart = World;
 
-TEST_F(Restart, a_running_domain_is_taken_up_with_its_id_and_state) {
+TEST_F(Restart, ARunningDomainIsTakenUpWithItsIdAndState) {
     boot();
     running("a");
     const auto before = running("b");
@@ -28,7 +28,7 @@ TEST_F(Restart, a_running_domain_is_taken_up_with_its_id_and_state) {
     EXPECT_EQ(after->view().state, State::shutoff);
 }
 
-TEST_F(Restart, a_guest_that_ended_meanwhile_is_forgotten_with_its_reason_and_its_links) {
+TEST_F(Restart, AGuestThatEndedMeanwhileIsForgottenWithItsReasonAndItsLinks) {
     boot();
     const auto domain =
         define(xml("web", "die-after-ms='60000'", "", "<interface type='bridge'><source bridge='br0'/></interface>"));
@@ -43,7 +43,7 @@ TEST_F(Restart, a_guest_that_ended_meanwhile_is_forgotten_with_its_reason_and_it
     EXPECT_FALSE(exists(status_path("web")));
 }
 
-TEST_F(Restart, links_of_a_guest_taken_up_are_undone_at_its_end) {
+TEST_F(Restart, LinksOfAGuestTakenUpAreUndoneAtItsEnd) {
     boot();
     const auto domain = define(xml("web", "", "", "<interface type='bridge'><source bridge='br0'/></interface>"));
     finish(domain->start({}, caller));
@@ -53,7 +53,7 @@ TEST_F(Restart, links_of_a_guest_taken_up_are_undone_at_its_end) {
     EXPECT_TRUE(links.open.empty());
 }
 
-TEST_F(Restart, a_transient_domain_is_taken_up_and_gone_at_its_end) {
+TEST_F(Restart, ATransientDomainIsTakenUpAndGoneAtItsEnd) {
     boot();
     run(room->domains().create(xml("tmp"), {}, caller));
     boot();
@@ -63,7 +63,7 @@ TEST_F(Restart, a_transient_domain_is_taken_up_and_gone_at_its_end) {
     EXPECT_EQ(room->domains().size(), 0u);
 }
 
-TEST_F(Restart, one_that_cannot_be_taken_up_is_forgotten_and_said_so) {
+TEST_F(Restart, OneThatCannotBeTakenUpIsForgottenAndSaidSo) {
     boot();
     running("web", "fail-adopt='yes'");
     boot();
@@ -73,7 +73,7 @@ TEST_F(Restart, one_that_cannot_be_taken_up_is_forgotten_and_said_so) {
     EXPECT_FALSE(exists(status_path("web")));
 }
 
-TEST_F(Restart, status_of_another_boot_is_removed) {
+TEST_F(Restart, StatusOfAnotherBootIsRemoved) {
     boot();
     running("web");
     ports->boot_id = "boot-2";
@@ -82,7 +82,7 @@ TEST_F(Restart, status_of_another_boot_is_removed) {
     EXPECT_FALSE(exists(status_path("web")));
 }
 
-TEST_F(Restart, a_status_file_cut_anywhere_is_set_aside_and_nothing_else_is_lost) {
+TEST_F(Restart, AStatusFileCutAnywhereIsSetAsideAndNothingElseIsLost) {
     boot();
     running("web");
     running("sound");
@@ -109,7 +109,7 @@ TEST_F(Restart, a_status_file_cut_anywhere_is_set_aside_and_nothing_else_is_lost
     EXPECT_EQ(get("web")->view().state, State::running);
 }
 
-TEST_F(Restart, a_start_that_the_daemon_did_not_survive_is_undone) {
+TEST_F(Restart, AStartThatTheDaemonDidNotSurviveIsUndone) {
     boot();
     const auto domain =
         define(xml("web", "hang-start='yes'", "", "<interface type='bridge'><source bridge='br0'/></interface>"));
@@ -121,7 +121,7 @@ TEST_F(Restart, a_start_that_the_daemon_did_not_survive_is_undone) {
     EXPECT_TRUE(links.open.empty());
 }
 
-TEST_F(Restart, autodestroy_still_holds_after_a_restart) {
+TEST_F(Restart, AutodestroyStillHoldsAfterARestart) {
     boot();
     finish(define(xml("web"))->start({.autodestroy = true}, caller));
     boot();
@@ -135,7 +135,7 @@ TEST_F(Restart, autodestroy_still_holds_after_a_restart) {
     EXPECT_TRUE(until([&] { return get("web")->view().state == State::shutoff; }));
 }
 
-TEST_F(Restart, a_definition_that_cannot_be_understood_stays_listed_and_is_not_started) {
+TEST_F(Restart, ADefinitionThatCannotBeUnderstoodStaysListedAndIsNotStarted) {
     boot();
     define(xml("good"));
     define(xml("bad"));
@@ -160,7 +160,7 @@ TEST_F(Restart, a_definition_that_cannot_be_understood_stays_listed_and_is_not_s
     finish(bad->start({}, caller));
 }
 
-TEST_F(Restart, broken_files_stop_nothing_and_are_kept) {
+TEST_F(Restart, BrokenFilesStopNothingAndAreKept) {
     const auto folder = root + "/config/domain/";
     write(folder + "aaaa.xml", "<domain");
     write(folder + "empty.xml", "");
@@ -182,7 +182,7 @@ TEST_F(Restart, broken_files_stop_nothing_and_are_kept) {
     EXPECT_FALSE(exists(folder + "aaaa.xml"));
 }
 
-TEST_F(Restart, two_files_of_one_name_or_uuid_are_kept_and_the_first_is_loaded) {
+TEST_F(Restart, TwoFilesOfOneNameOrUuidAreKeptAndTheFirstIsLoaded) {
     boot();
     define(xml("web"));
     room.reset();
@@ -203,7 +203,7 @@ TEST_F(Restart, two_files_of_one_name_or_uuid_are_kept_and_the_first_is_loaded) 
     EXPECT_TRUE(exists(namesake));
 }
 
-TEST_F(Restart, a_file_under_another_name_is_changed_in_its_place) {
+TEST_F(Restart, AFileUnderAnotherNameIsChangedInItsPlace) {
     boot();
     define(xml("web"));
     room.reset();
@@ -218,7 +218,7 @@ TEST_F(Restart, a_file_under_another_name_is_changed_in_its_place) {
 // ---- autostart
 // -----------------------------------------------------------------------------------------------------------
 
-TEST_F(Restart, autostart_happens_once_per_boot_and_a_failure_stops_nobody) {
+TEST_F(Restart, AutostartHappensOncePerBootAndAFailureStopsNobody) {
     boot();
     for (const auto* name : {"a", "b", "c", "d", "e", "f"}) define(xml(name));
     define(xml("broken", "fail-start='no luck'"));
@@ -249,7 +249,7 @@ TEST_F(Restart, autostart_happens_once_per_boot_and_a_failure_stops_nobody) {
 // ---- the status file
 // -------------------------------------------------------------------------------------------------------
 
-TEST(Status, comes_back_as_it_went_whatever_bytes_it_holds) {
+TEST(Status, ComesBackAsItWentWhateverBytesItHolds) {
     LiveStatus status;
     status.boot_id = "b";
     status.uuid = "u";

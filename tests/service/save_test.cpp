@@ -41,7 +41,7 @@ struct Saving : World {
     }
 };
 
-TEST_F(Saving, a_managed_save_is_restored_by_the_next_start_and_removed) {
+TEST_F(Saving, AManagedSaveIsRestoredByTheNextStartAndRemoved) {
     boot();
     const auto domain = running("web");
     clock.shift += 5'000'000;
@@ -68,7 +68,7 @@ TEST_F(Saving, a_managed_save_is_restored_by_the_next_start_and_removed) {
     EXPECT_TRUE(litter(root + "/state/save").empty());
 }
 
-TEST_F(Saving, a_saved_file_brings_a_transient_domain_back) {
+TEST_F(Saving, ASavedFileBringsATransientDomainBack) {
     boot();
     const auto domain = run(room->domains().create(xml("web"), {}, caller));
     finish(domain->save(file(), {}, caller));
@@ -81,7 +81,7 @@ TEST_F(Saving, a_saved_file_brings_a_transient_domain_back) {
     EXPECT_REFUSED(restore(file()), Code::invalid_state, "is running");
 }
 
-TEST_F(Saving, paused_stays_paused_unless_told_otherwise) {
+TEST_F(Saving, PausedStaysPausedUnlessToldOtherwise) {
     boot();
     const auto domain = running("web");
     finish(domain->suspend(caller));
@@ -99,7 +99,7 @@ TEST_F(Saving, paused_stays_paused_unless_told_otherwise) {
     EXPECT_EQ(domain->view().state, State::paused);
 }
 
-TEST_F(Saving, compression_and_bypassing_the_cache_change_the_file_and_nothing_else) {
+TEST_F(Saving, CompressionAndBypassingTheCacheChangeTheFileAndNothingElse) {
     boot();
     const auto domain = running("web");
     finish(domain->save(file("plain"), {}, caller));
@@ -122,7 +122,7 @@ TEST_F(Saving, compression_and_bypassing_the_cache_change_the_file_and_nothing_e
                    "none or zstd");
 }
 
-TEST_F(Saving, guards_come_before_the_first_change) {
+TEST_F(Saving, GuardsComeBeforeTheFirstChange) {
     boot();
     const auto domain = define(xml("web"));
     EXPECT_REFUSED(finish(domain->managed_save({}, caller)), Code::invalid_state, "is shutoff");
@@ -144,7 +144,7 @@ TEST_F(Saving, guards_come_before_the_first_change) {
                    "'running' and 'paused'");
 }
 
-TEST_F(Saving, a_replaced_definition_must_keep_what_the_guest_sees) {
+TEST_F(Saving, AReplacedDefinitionMustKeepWhatTheGuestSees) {
     boot();
     const std::string disk =
         "<disk type='file' device='disk'><source file='/a'/><target dev='vda' bus='virtio'/></disk>";
@@ -169,7 +169,7 @@ TEST_F(Saving, a_replaced_definition_must_keep_what_the_guest_sees) {
               "again");
 }
 
-TEST_F(Saving, a_save_that_fails_or_is_cancelled_lets_the_guest_run_on) {
+TEST_F(Saving, ASaveThatFailsOrIsCancelledLetsTheGuestRunOn) {
     boot();
     const auto failing = running("fails", "fail-save='the disk is gone'");
     EXPECT_REFUSED(finish(failing->save(file("f"), {}, caller)), Code::hypervisor_failed, "the disk is gone");
@@ -193,7 +193,7 @@ TEST_F(Saving, a_save_that_fails_or_is_cancelled_lets_the_guest_run_on) {
     EXPECT_TRUE(litter(root + "/state/save").empty());
 }
 
-TEST_F(Saving, stop_gets_through_and_leaves_no_image) {
+TEST_F(Saving, StopGetsThroughAndLeavesNoImage) {
     boot();
     const auto domain = running("web", "hang-save='yes'");
     const auto job = domain->managed_save({}, caller);
@@ -206,7 +206,7 @@ TEST_F(Saving, stop_gets_through_and_leaves_no_image) {
     EXPECT_TRUE(litter(root + "/state/save").empty());
 }
 
-TEST_F(Saving, a_full_disk_at_the_end_gives_the_guest_back) {
+TEST_F(Saving, AFullDiskAtTheEndGivesTheGuestBack) {
     boot();
     const auto domain = running("web", "hang-save='yes'");
     finish(domain->stop({}, caller));
@@ -219,7 +219,7 @@ TEST_F(Saving, a_full_disk_at_the_end_gives_the_guest_back) {
     EXPECT_FALSE(other->view().has_managed_save);
 }
 
-TEST_F(Saving, force_boot_and_removal_throw_the_image_away) {
+TEST_F(Saving, ForceBootAndRemovalThrowTheImageAway) {
     boot();
     const auto domain = running("web");
     finish(domain->managed_save({}, caller));
@@ -239,7 +239,7 @@ TEST_F(Saving, force_boot_and_removal_throw_the_image_away) {
     EXPECT_FALSE(exists(managed()));
 }
 
-TEST_F(Saving, a_renamed_domain_keeps_its_image) {
+TEST_F(Saving, ARenamedDomainKeepsItsImage) {
     boot();
     const auto domain = running("web");
     finish(domain->managed_save({}, caller));
@@ -249,7 +249,7 @@ TEST_F(Saving, a_renamed_domain_keeps_its_image) {
     EXPECT_EQ(domain->view().name, "shop");
 }
 
-TEST_F(Saving, a_half_written_image_is_discarded_and_other_failures_keep_it) {
+TEST_F(Saving, AHalfWrittenImageIsDiscardedAndOtherFailuresKeepIt) {
     boot();
     const auto domain = running("web");
     finish(domain->managed_save({}, caller));
@@ -277,7 +277,7 @@ TEST_F(Saving, a_half_written_image_is_discarded_and_other_failures_keep_it) {
     EXPECT_EQ(domain->view().state_reason, "booted");
 }
 
-TEST_F(Saving, a_restore_that_fails_keeps_the_image) {
+TEST_F(Saving, ARestoreThatFailsKeepsTheImage) {
     boot();
     const auto domain = running("web");
     finish(domain->managed_save({}, caller));
@@ -292,7 +292,7 @@ TEST_F(Saving, a_restore_that_fails_keeps_the_image) {
 
 // ---- bad files
 
-TEST_F(Saving, a_foreign_or_cut_or_altered_file_is_refused_with_the_rule_it_breaks) {
+TEST_F(Saving, AForeignOrCutOrAlteredFileIsRefusedWithTheRuleItBreaks) {
     boot();
     const auto domain = running("web");
     finish(domain->save(file(), {.compression = "zstd"}, caller));
@@ -329,7 +329,7 @@ TEST_F(Saving, a_foreign_or_cut_or_altered_file_is_refused_with_the_rule_it_brea
     EXPECT_TRUE(refusal([&] { restore(root + "/none"); }).code.has_value());
 }
 
-TEST_F(Saving, an_image_whose_header_and_definition_disagree_is_refused) {
+TEST_F(Saving, AnImageWhoseHeaderAndDefinitionDisagreeIsRefused) {
     boot();
     SaveHeader header{.id = "1", .uuid = uuid_of("web"), .name = "web", .driver = "test", .xml = xml("other")};
     const auto begun = begin_save_image(header, Compression::none, {});
@@ -342,7 +342,7 @@ TEST_F(Saving, an_image_whose_header_and_definition_disagree_is_refused) {
     EXPECT_EQ(room->domains().size(), 0u);
 }
 
-TEST_F(Saving, only_what_this_service_wrote_is_sealed) {
+TEST_F(Saving, OnlyWhatThisServiceWroteIsSealed) {
     host::KeySeal seal{host.files, root + "/seal.key"};
     ports->seal = &seal;
     boot();
@@ -362,7 +362,7 @@ TEST_F(Saving, only_what_this_service_wrote_is_sealed) {
 // ---- the daemon's end
 
 /// After `steps` lasting changes the daemon is no more: what the next one finds must be whole.
-TEST_F(Saving, whenever_the_daemon_ends_there_is_a_guest_or_an_image) {
+TEST_F(Saving, WheneverTheDaemonEndsThereIsAGuestOrAnImage) {
     boot();
     int steps = 0;
     {
@@ -401,7 +401,7 @@ TEST_F(Saving, whenever_the_daemon_ends_there_is_a_guest_or_an_image) {
     }
 }
 
-TEST_F(Saving, a_daemon_that_dies_in_the_middle_leaves_a_running_guest_and_no_file) {
+TEST_F(Saving, ADaemonThatDiesInTheMiddleLeavesARunningGuestAndNoFile) {
     boot();
     const auto domain = running("web", "hang-save='yes'");
     for (const char* path : {"", "own"}) {
@@ -418,7 +418,7 @@ TEST_F(Saving, a_daemon_that_dies_in_the_middle_leaves_a_running_guest_and_no_fi
     }
 }
 
-TEST_F(Saving, a_domain_that_was_paused_is_paused_after_the_daemons_end) {
+TEST_F(Saving, ADomainThatWasPausedIsPausedAfterTheDaemonsEnd) {
     boot();
     const auto domain = running("web", "hang-save='yes'");
     finish(domain->suspend(caller));
@@ -458,7 +458,7 @@ struct Pumping : World {
     }
 };
 
-TEST_F(Pumping, what_went_in_comes_out) {
+TEST_F(Pumping, WhatWentInComesOut) {
     std::string content;
     for (unsigned i = 0; content.size() < 5'000'001; ++i) content += std::to_string(i * 2654435761U);
     for (const std::size_t size : {std::size_t{0}, std::size_t{1}, std::size_t{1} << 20, content.size()})
@@ -474,7 +474,7 @@ TEST_F(Pumping, what_went_in_comes_out) {
         }
 }
 
-TEST_F(Pumping, a_bomb_goes_off_outside) {
+TEST_F(Pumping, ABombGoesOffOutside) {
     StatePump::Place place{.path = root + "/bomb", .compression = Compression::zstd};
     const auto moved = pack(std::string(64 << 20, '\0'), place);
     EXPECT_LT(moved.stored, 64u << 10);
@@ -490,7 +490,7 @@ TEST_F(Pumping, a_bomb_goes_off_outside) {
     EXPECT_REFUSED(unpack(place), Code::unsupported, "cut");
 }
 
-TEST_F(Pumping, whoever_leaves_leaves_nothing_behind) {
+TEST_F(Pumping, WhoeverLeavesLeavesNothingBehind) {
     ::signal(SIGPIPE, SIG_IGN);
     auto pipe = make_pipe();
     {
@@ -514,7 +514,7 @@ TEST_F(Pumping, whoever_leaves_leaves_nothing_behind) {
     EXPECT_LT(pump.moved(), much.size());
 }
 
-TEST_F(Pumping, a_full_device_is_no_space) {
+TEST_F(Pumping, AFullDeviceIsNoSpace) {
     auto pipe = make_pipe();
     auto pump = StatePump::into_file(host.loop, std::move(pipe.reading), Fd{::open("/dev/full", O_RDWR | O_CLOEXEC)},
                                      {.path = "/dev/full"});

@@ -43,7 +43,7 @@ protected:
     const std::string uuid = "6473fd97-f1f6-4d35-bd11-4a1a5f0ea5a4";
 };
 
-TEST_F(SecretsTest, is_the_files_bytes_as_they_are) {
+TEST_F(SecretsTest, IsTheFilesBytesAsTheyAre) {
     const std::string value{"a\0b\n", 4};
     put(uuid, value);
     EXPECT_EQ(get(by_uuid(uuid)), value);
@@ -51,7 +51,7 @@ TEST_F(SecretsTest, is_the_files_bytes_as_they_are) {
     EXPECT_EQ(get(by_usage("iscsi", "my_host")), "chap");
 }
 
-TEST_F(SecretsTest, a_usage_cannot_leave_its_folder) {
+TEST_F(SecretsTest, AUsageCannotLeaveItsFolder) {
     EXPECT_EQ(secrets.path_of(by_usage("passphrase", "/srv/luks.img")), root + "/secrets/passphrase/%2Fsrv%2Fluks.img");
     EXPECT_EQ(secrets.path_of(by_usage("..", "..")), root + "/secrets/%2E./%2E.");
     EXPECT_EQ(secrets.path_of(by_usage("tls", std::string{"a\0%", 3})), root + "/secrets/tls/a%00%25");
@@ -59,7 +59,7 @@ TEST_F(SecretsTest, a_usage_cannot_leave_its_folder) {
     EXPECT_NE(refusal(by_uuid("../secrets/victim")), "");
 }
 
-TEST_F(SecretsTest, what_others_may_read_is_refused_with_the_cure) {
+TEST_F(SecretsTest, WhatOthersMayReadIsRefusedWithTheCure) {
     for (const unsigned mode : {0640u, 0604u, 0660u, 0601u}) {
         put(uuid, "open", mode);
         EXPECT_NE(refusal(by_uuid(uuid)).find("chmod 600 " + root + "/secrets/" + uuid), std::string::npos) << mode;
@@ -68,7 +68,7 @@ TEST_F(SecretsTest, what_others_may_read_is_refused_with_the_cure) {
     EXPECT_EQ(get(by_uuid(uuid)), "kept");
 }
 
-TEST_F(SecretsTest, what_is_no_secret_is_refused) {
+TEST_F(SecretsTest, WhatIsNoSecretIsRefused) {
     EXPECT_NE(refusal(by_uuid(uuid)).find("is not there"), std::string::npos);
     EXPECT_NE(refusal(SecretRef{}).find("'uuid'"), std::string::npos);
     put(uuid, "");
