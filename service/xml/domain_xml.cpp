@@ -63,7 +63,7 @@ constexpr DeviceKind device_kinds[]{
     kind<Vsock>("vsock", vsock_table),
     kind<Pstore>("pstore", pstore_table),
 };
-static_assert(std::size(device_kinds) == std::variant_size_v<Device>);
+static_assert(std::size(device_kinds) == std::variant_size_v<AnyDevice>);
 
 bool uses_qemu_namespace(const DomainConfig& config) {
     return config.qemu_commandline || config.qemu_capabilities || config.qemu_override ||

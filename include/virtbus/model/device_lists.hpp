@@ -14,7 +14,7 @@ namespace virtbus {
 
 /// What a device is, as the index of its alternative.
 using DeviceKind = std::size_t;
-inline constexpr DeviceKind device_kinds = std::variant_size_v<Device>;
+inline constexpr DeviceKind device_kinds = std::variant_size_v<AnyDevice>;
 
 template <class T>
 const DeviceKind kind_of = Device{T{}}.index();

@@ -70,10 +70,23 @@ struct Devices {
     bool operator==(const Devices&) const;
 };
 
-/// One device on its own, as given to AttachDevice and the like.
-using Device =
+using AnyDevice =
     std::variant<Disk, Controller, Lease, Filesystem, Interface, Smartcard, Serial, Parallel, Console, Channel, Input,
                  Tpm, Graphics, Sound, Audio, Video, Hostdev, Redirdev, Redirfilter, Hub, Watchdog, Memballoon, Rng,
                  NvramDevice, Panic, Shmem, MemoryDevice, Crypto, Iommu, Vsock, Pstore>;
+
+/// One device on its own, as given to AttachDevice and the like.
+struct Device : AnyDevice {
+    using AnyDevice::AnyDevice;
+    using AnyDevice::operator=;
+
+    Device();  // compiled once, in device.cpp
+    Device(const Device&);
+    Device(Device&&) noexcept;
+    Device& operator=(const Device&);
+    Device& operator=(Device&&) noexcept;
+    ~Device();
+    bool operator==(const Device&) const;
+};
 
 }  // namespace virtbus
