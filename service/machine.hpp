@@ -87,6 +87,8 @@ public:
     Task<> launch(JobPtr job, DomainConfig config, std::vector<std::string> unknown, StartOptions options,
                   Caller caller, IncomingPtr incoming = nullptr);
     void require_startable() const;
+    /// HasManagedSave: a run from elsewhere would leave the image with a memory that its disks have left behind.
+    void require_no_managed_save(std::string_view verb) const;
     /// Takes up the run that an earlier daemon left; ends its errors. `config` and `unknown` are of its live
     /// definition.
     Task<> adopt(LiveStatus status, DomainConfig config, std::vector<std::string> unknown);

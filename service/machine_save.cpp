@@ -94,6 +94,14 @@ Task<> Machine::drop_managed_save() {
     change([](DomainView& view) { view.has_managed_save = false; });
 }
 
+void Machine::require_no_managed_save(std::string_view verb) const {
+    if (!context_.store.has_managed_save(view_.uuid)) return;
+    throw Error{Code::has_managed_save,
+                fmt::format("{} has a managed-save image, which would not fit its disks any more after '{}'; start the "
+                            "domain from it, or remove it with RemoveManagedSave",
+                            words(), verb)};
+}
+
 RunPtr Machine::require_savable(const std::string& verb, bool managed) const {
     require_listed();
     if (managed) require_stored(verb);

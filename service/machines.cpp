@@ -240,6 +240,7 @@ Task<> Machines::do_create(JobPtr job, Wanted wanted, StartOptions options, Call
     std::exception_ptr error;
     try {
         if (!place.made) machine.require_startable();
+        machine.require_no_managed_save("create");
         co_await complete(wanted.config, &machine);
         if (place.made) machine.appear(wanted.config);
     } catch (...) {

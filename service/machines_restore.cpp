@@ -52,6 +52,7 @@ Task<> Machines::do_restore(JobPtr job, std::shared_ptr<SavedFile> saved, Restor
     std::exception_ptr error;
     try {
         if (!place.made) machine.require_startable();
+        machine.require_no_managed_save("restore");
         if (place.made) machine.appear(config);
     } catch (...) {
         error = std::current_exception();

@@ -81,6 +81,20 @@ TEST_F(Saving, ASavedFileBringsATransientDomainBack) {
     EXPECT_REFUSED(restore(file()), Code::invalid_state, "is running");
 }
 
+TEST_F(Saving, AManagedImageIsNotLeftBehindByAnotherRun) {
+    boot();
+    const auto domain = running("web");
+    finish(domain->save(file(), {}, caller));
+    finish(domain->start({}, caller));
+    finish(domain->managed_save({}, caller));
+    EXPECT_REFUSED(restore(file()), Code::has_managed_save, "RemoveManagedSave");
+    EXPECT_REFUSED(run(room->domains().create(xml("web"), {}, caller)), Code::has_managed_save, "RemoveManagedSave");
+    EXPECT_EQ(domain->view().state, State::shutoff);
+    EXPECT_TRUE(exists(managed()));
+    finish(domain->remove_managed_save(caller));
+    EXPECT_EQ(restore(file())->view().state_reason, "restored");
+}
+
 TEST_F(Saving, PausedStaysPausedUnlessToldOtherwise) {
     boot();
     const auto domain = running("web");
