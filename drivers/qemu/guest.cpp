@@ -258,7 +258,6 @@ void GuestCore::tell_removed(const std::string& alias) {
 void GuestCore::departed(const std::string& name) {
     const auto [first, last] = departures.equal_range(name);
     for (auto i = first; i != last; ++i) i->second.set();
-    departures.erase(name);
 }
 
 void GuestCore::on_unplug_error(const json& data) {
@@ -266,7 +265,6 @@ void GuestCore::on_unplug_error(const json& data) {
     const auto [first, last] = departures.equal_range(alias);
     for (auto i = first; i != last; ++i)
         i->second.fail(Error{Code::device_in_use, fmt::format("{}: the guest refuses to give '{}' up", who(), alias)});
-    departures.erase(alias);
     record.leaving.erase(alias);
     emit([alias](GuestEvents& owner) { owner.device_removal_failed(alias); });
 }
@@ -359,7 +357,7 @@ void GuestCore::process_gone() {
     gone_ = true;
     for (const auto& waiting : std::exchange(waiting_for_end_, {})) waiting.set();
     on_migration_news({});
-    for (auto& [name, waiting] : std::exchange(departures, {}))
+    for (const auto& [name, waiting] : departures)
         waiting.fail(Error{Code::hypervisor_failed, fmt::format("QEMU of {} has ended", who())});
     if (published_) scope.spawn(finish(self));
 }

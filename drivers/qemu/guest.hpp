@@ -50,7 +50,7 @@ public:
     std::unique_ptr<Monitor> monitor;
     Consoles consoles;
     std::shared_ptr<TpmEmulator> tpm;  ///< null: it needs none
-    std::multimap<std::string, Reply<>::Promise> departures;  ///< who waits for what to go, by its name
+    std::multimap<std::string, Reply<>::Promise> departures;  ///< who waits for what to go; kept by Departure
     std::set<std::string> releasing;  ///< devices that are gone while what stood behind them is not yet
 
     std::string who() const;  ///< "domain 'web'"

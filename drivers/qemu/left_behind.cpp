@@ -58,6 +58,7 @@ Task<> end_unfinished(Ports& ports, std::string who, GuestRecord record) {
         co_await ports.units.exit_status(record.unit, record.pid, in(patience));
     }
     co_await end_left_tpm(ports, record.tpm);
+    co_await end_left_tpm(ports, record.tpm);
     co_await remove_guest_folder(ports, record.folder);
 }
 

@@ -30,11 +30,6 @@ std::string terminal_of(const json& chardevs, const std::string& id) {
     return {};
 }
 
-template <class List>
-void remove_from(List& list, std::string_view alias) {
-    std::erase_if(list, [alias](const auto& device) { return device.info.alias == alias; });
-}
-
 int port_number(const std::string& text) {
     int port = 0;
     std::from_chars(text.data(), text.data() + text.size(), port);
@@ -83,35 +78,6 @@ void fill_spice_ports(DomainConfig& config, const json& spice) {
     if (!graphics) return;
     if (const auto port = number(spice, "port")) graphics->port = static_cast<std::int32_t>(port);
     if (const auto port = number(spice, "tls-port")) graphics->tls_port = static_cast<std::int32_t>(port);
-}
-
-void remove_device(DomainConfig& config, std::string_view alias) {
-    auto& devices = config.devices;
-    remove_from(devices.disks, alias);
-    remove_from(devices.controllers, alias);
-    remove_from(devices.filesystems, alias);
-    remove_from(devices.interfaces, alias);
-    remove_from(devices.smartcards, alias);
-    remove_from(devices.serials, alias);
-    remove_from(devices.parallels, alias);
-    remove_from(devices.consoles, alias);
-    remove_from(devices.channels, alias);
-    remove_from(devices.inputs, alias);
-    remove_from(devices.tpms, alias);
-    remove_from(devices.sounds, alias);
-    remove_from(devices.videos, alias);
-    remove_from(devices.hostdevs, alias);
-    remove_from(devices.redirdevs, alias);
-    remove_from(devices.hubs, alias);
-    remove_from(devices.watchdogs, alias);
-    remove_from(devices.rngs, alias);
-    remove_from(devices.panics, alias);
-    remove_from(devices.shmems, alias);
-    remove_from(devices.memories, alias);
-    remove_from(devices.cryptos, alias);
-    remove_from(devices.iommus, alias);
-    if (devices.memballoon && devices.memballoon->info.alias == alias) devices.memballoon.reset();
-    if (devices.vsock && devices.vsock->info.alias == alias) devices.vsock.reset();
 }
 
 std::string alias_of_path(std::string_view path, std::string_view fallback) {

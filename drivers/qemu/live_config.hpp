@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// What only a running QEMU knows, filled into the live definition: terminals, ports; and devices that have gone.
+// What only a running QEMU knows, filled into the live definition: terminals, ports.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -16,8 +16,6 @@ void fill_terminals(DomainConfig& config, const nlohmann::json& chardevs);
 void fill_vnc_port(DomainConfig& config, const nlohmann::json& vnc);
 void fill_spice_ports(DomainConfig& config, const nlohmann::json& spice);
 bool has_terminals(const DomainConfig& config);
-
-void remove_device(DomainConfig& config, std::string_view alias);
 
 /// "virtio-disk0" of "/machine/peripheral/virtio-disk0/virtio-backend"; a plain id is itself; else the fallback.
 std::string alias_of_path(std::string_view path, std::string_view fallback);

@@ -92,13 +92,6 @@ TEST(LiveConfig, LearnsPorts) {
     EXPECT_EQ(config.devices.graphics[0].port, 5903);
 }
 
-TEST(LiveConfig, ForgetsDevicesThatHaveGone) {
-    auto config = with_terminals();
-    remove_device(config, "serial1");
-    EXPECT_EQ(config.devices.serials.size(), 1U);
-    EXPECT_EQ(config.devices.consoles.size(), 2U);
-}
-
 TEST(LiveConfig, FindsTheAliasInAPath) {
     EXPECT_EQ(alias_of_path("/machine/peripheral/virtio-disk0/virtio-backend", "x"), "virtio-disk0");
     EXPECT_EQ(alias_of_path("/machine/peripheral/ide0", "x"), "ide0");

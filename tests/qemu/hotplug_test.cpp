@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Devices that come and go in real QEMU processes, most of them without a guest system, for what the guest need not be
 // asked about; and a Linux that gives up what it is asked for.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
@@ -274,6 +275,18 @@ TEST_F(Hotplug, ACdromGetsAnotherMedium) {
     change(image("c.iso"));
     EXPECT_EQ(refusal([&] { change(folder_.path + "/missing.iso"); }).first, Code::invalid_state);
     EXPECT_TRUE(guest_->config().devices.disks[0].source->file.ends_with("c.iso"));
+
+    // One that somebody else has locked is opened, but does not go in: the old one is in the drive again.
+    const Fd taken{::open(image("taken.iso").c_str(), O_RDWR | O_CLOEXEC)};
+    struct flock bytes{};
+    bytes.l_type = F_WRLCK;
+    bytes.l_start = 100;  // QEMU's lock bytes
+    bytes.l_len = 200;
+    ASSERT_EQ(::fcntl(taken.get(), F_OFD_SETLK, &bytes), 0);
+    const auto before = inventory();
+    EXPECT_EQ(refusal([&] { change(folder_.path + "/taken.iso"); }).first, Code::hypervisor_failed);
+    EXPECT_TRUE(guest_->config().devices.disks[0].source->file.ends_with("c.iso"));
+    EXPECT_EQ(inventory(), before);
     bed_.stop(*guest_, notes_);
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Changing devices that stay: media, links, passwords, memory.
+// Changing devices that stay: links, passwords, memory; what may be changed of a disk.
 #include <fmt/format.h>
 
 #include <ctime>
 #include <nlohmann/json.hpp>
 
-#include "qemu/hotplug/parts.hpp"
+#include "qemu/hotplug/media.hpp"
 #include "qemu/hotplug/plug.hpp"
 #include "qemu/json.hpp"
 
@@ -27,92 +27,7 @@ bool removable(const Disk& disk) {
     return disk.device == DiskDevice::cdrom || disk.device == DiskDevice::floppy;
 }
 
-// ---- media
-
-Task<> open_tray(CorePtr core, std::string alias, bool force, std::stop_token stop) {
-    auto& monitor = core->open_monitor();
-    co_await monitor.execute("blockdev-open-tray", json{{"id", alias}, {"force", force}}, core->verb_deadline(), stop);
-}
-
-/// A guest that keeps the tray locked is asked for it, and given time to open it.
-Task<> take_medium(CorePtr core, std::string alias, bool force, std::stop_token stop) {
-    Reply<> moved{core->ports.loop};
-    core->departures.emplace("tray " + alias, moved.promise());
-    co_await open_tray(core, alias, force, stop);
-    bool locked = false;
-    try {
-        co_await core->open_monitor().execute("blockdev-remove-medium", json{{"id", alias}}, core->verb_deadline(),
-                                              stop);
-    } catch (const Error& error) {
-        if (error.code() != Code::hypervisor_failed || core->is_gone()) throw;
-        locked = true;
-    }
-    if (!locked) co_return;
-    try {
-        co_await moved.wait(fmt::format("the tray of '{}'", alias), in(core->times.unplug), stop);
-    } catch (const Error& error) {
-        if (error.code() != Code::timeout) throw;
-        throw Error{Code::device_in_use,
-                    fmt::format("{}: the guest keeps the tray of '{}' locked; 'force' opens it", core->who(), alias)};
-    }
-    co_await core->open_monitor().execute("blockdev-remove-medium", json{{"id", alias}}, core->verb_deadline(), stop);
-}
-
-Task<> change_medium(CorePtr core, Known known, Disk disk, DeviceRequest& request, std::stop_token stop) {
-    const auto alias = disk.info.alias;
-    PlugPlan plan;
-    plan.without = reduced(core->config, {});
-    plan.with = reduced(core->config, {Device{disk}});
-    plan.devices = {Device{disk}};
-    auto prepared = co_await prepare(core, known, std::move(plan), request.resources);
-    auto parts = parts_of_devices(prepared.words)[alias];
-    std::vector<std::string> fresh, old;
-    for (const auto& set : sets_of(prepared)) fresh.push_back(set.text());
-    for (const auto& part : parts)
-        if (part.kind != Part::Kind::device && part.kind != Part::Kind::set) fresh.push_back(part.text());
-    if (const auto known_parts = core->record.parts.find(alias); known_parts != core->record.parts.end())
-        for (const auto& part : known_parts->second)
-            if (!part.starts_with("device:")) old.push_back(part);
-    core->record.coming = fresh;
-    core->tell_config();
-    std::exception_ptr failure;
-    try {
-        co_await send_descriptors(core, prepared);
-        std::string node;
-        std::vector<Monitor::Answer> answers;
-        for (const auto& command : commands_of(prepared.words)) {
-            if (command.part.kind == Part::Kind::device)
-                node = text(command.arguments, "drive");
-            else
-                answers.push_back(core->open_monitor().send(command.name, command.arguments));
-        }
-        for (const auto& answer : answers) co_await answer.get(core->verb_deadline(), stop);
-        co_await take_medium(core, alias, request.force, stop);
-        if (!node.empty())
-            co_await core->open_monitor().execute("blockdev-insert-medium", json{{"id", alias}, {"node-name", node}},
-                                                  core->verb_deadline(), stop);
-        co_await core->open_monitor().execute("blockdev-close-tray", json{{"id", alias}}, core->verb_deadline(), stop);
-    } catch (...) {
-        failure = std::current_exception();
-    }
-    core->record.coming.clear();
-    if (failure) {
-        if (!core->is_gone()) {
-            co_await remove_parts(core, fresh);
-            core->tell_config();
-        }
-        std::rethrow_exception(failure);
-    }
-    auto& noted = core->record.parts[alias];
-    noted = fresh;
-    noted.push_back("device:" + alias);
-    if (const auto place = find_alias(core->config.devices, alias)) {
-        disk.target.tray.clear();
-        replace_device(core->config.devices, place->number, Device{std::move(disk)});
-    }
-    core->tell_config();
-    co_await remove_parts(core, old);
-}
+// ---- disks
 
 Task<> update_disk(CorePtr core, Known known, const Disk& before, Disk disk, DeviceRequest& request,
                    std::stop_token stop) {
@@ -126,7 +41,7 @@ Task<> update_disk(CorePtr core, Known known, const Disk& before, Disk disk, Dev
     if (!removable(before)) require_same(*core, before, disk, who, "nothing");
     require_same(*core, before, same, who, "the medium");
     if (before.source == disk.source && before.type == disk.type) co_return;
-    co_await change_medium(core, std::move(known), std::move(disk), request, std::move(stop));
+    co_await change_medium(core, std::move(known), std::move(disk), request.resources, request.force, std::move(stop));
 }
 
 // ---- the others

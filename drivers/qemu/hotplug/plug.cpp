@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "qemu/hotplug/departure.hpp"
 #include "qemu/hotplug/parts.hpp"
 #include "qemu/json.hpp"
 #include "qemu/live_config.hpp"
@@ -105,13 +106,14 @@ Task<> take_back(CorePtr core, std::vector<Part> there, std::vector<Part> sets) 
     for (auto& part : there) (part.kind == Part::Kind::device ? devices : others).push_back(std::move(part));
     for (const auto& device : devices) core->record.leaving.insert(device.id);
     for (auto i = devices.rbegin(); i != devices.rend(); ++i) {
+        Departure departure{core, i->id};
         try {
             co_await core->open_monitor().execute("device_del", json{{"id", i->id}}, core->verb_deadline());
         } catch (const Error&) {
             core->record.leaving.erase(i->id);  // it has not come
             continue;
         }
-        if (!co_await wait_departed(core, i->id, in(core->times.unplug), {})) {
+        if (!co_await departure.wait(in(core->times.unplug), {})) {
             core->record.parts[i->id] = texts(others);
             core->record.parts[i->id].push_back(i->text());
             log_warning(*core, fmt::format("{}: '{}' of an attempt that failed stays until the guest lets go of it",
@@ -133,25 +135,14 @@ void note_parts(GuestRecord& record, const CommandLine& line) {
     for (const auto& [alias, parts] : parts_of_devices(words)) record.parts[alias] = texts(parts);
 }
 
-Task<bool> wait_departed(CorePtr core, std::string name, Deadline deadline, std::stop_token stop) {
-    Reply<> gone{core->ports.loop};
-    core->departures.emplace(name, gone.promise());
-    try {
-        co_await gone.wait(fmt::format("the departure of '{}'", name), deadline, std::move(stop));
-    } catch (const Error& error) {
-        if (error.code() != Code::timeout) throw;
-        co_return false;
-    }
-    co_return true;
-}
-
 namespace {
 
 struct Kept {
     std::string part, why;
 };
 
-/// Those that QEMU has not let go of, in their order.
+/// Those that QEMU has not let go of, in their order. A set of descriptors or a shared group that is refused is gone
+/// already, or is another's still.
 Task<std::vector<Kept>> try_to_remove(CorePtr core, std::vector<std::string> parts) {
     std::vector<std::pair<std::string, Monitor::Answer>> answers;
     std::vector<Kept> kept;
@@ -168,8 +159,8 @@ Task<std::vector<Kept>> try_to_remove(CorePtr core, std::vector<std::string> par
         try {
             co_await answer.get(core->verb_deadline());
         } catch (const Error& error) {
-            const bool shared = part.starts_with("object:throttle-group-");
-            if (!core->is_gone() && !shared) kept.insert(kept.begin(), {part, error.what()});
+            const bool known = part.starts_with("object:throttle-group-") || part.starts_with("set:");
+            if (!core->is_gone() && !known) kept.insert(kept.begin(), {part, error.what()});
         }
     }
     co_return kept;
@@ -369,10 +360,8 @@ Task<> detach(CorePtr core, std::string alias, std::stop_token stop) {
     const bool again = !core->record.leaving.insert(alias).second;
     core->tell_config();
     std::exception_ptr failure;
-    bool gone = false;
     const auto deadline = in(core->times.unplug);
-    Reply<> left{core->ports.loop};
-    core->departures.emplace(alias, left.promise());
+    Departure departure{core, alias};
     try {
         co_await core->open_monitor().execute("device_del", json{{"id", alias}}, core->verb_deadline(), stop);
     } catch (const Error& error) {
@@ -384,13 +373,7 @@ Task<> detach(CorePtr core, std::string alias, std::stop_token stop) {
         core->tell_config();
         std::rethrow_exception(failure);
     }
-    try {
-        co_await left.wait(fmt::format("the departure of '{}'", alias), deadline, stop);
-        gone = true;
-    } catch (const Error& error) {
-        if (error.code() != Code::timeout) throw;
-    }
-    if (!gone)
+    if (!co_await departure.wait(deadline, stop))
         throw Error{
             Code::timeout,
             fmt::format("{}: the guest was asked to give up '{}' and has not done so yet; the request stands, and "

@@ -47,7 +47,5 @@ Task<> send_descriptors(CorePtr core, Prepared& prepared);
 std::vector<Part> sets_of(const Prepared& prepared);
 /// Takes parts away in reverse order; what cannot be is logged.
 Task<> remove_parts(CorePtr core, std::vector<std::string> parts);
-/// Waits until the device of that name has gone; false at the deadline.
-Task<bool> wait_departed(CorePtr core, std::string name, Deadline deadline, std::stop_token stop);
 
 }  // namespace virtbus::qemu

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "qemu/hotplug/plug.hpp"
+#include "qemu/hotplug/departure.hpp"
 #include "qemu/json.hpp"
 #include "qemu/pins.hpp"
 
@@ -86,16 +86,9 @@ std::string name_in(const std::string& path) {
 /// True when the guest has let go of it.
 Task<bool> unplug(CorePtr core, const Slot& slot, std::stop_token stop) {
     const auto name = name_in(slot.path);
-    Reply<> gone{core->ports.loop};
-    core->departures.emplace(name, gone.promise());
+    Departure departure{core, name};
     co_await core->open_monitor().execute("device_del", json{{"id", name}}, core->verb_deadline(), stop);
-    try {
-        co_await gone.wait("the departure of a CPU", in(core->times.unplug), stop);
-    } catch (const Error& error) {
-        if (error.code() != Code::timeout) throw;
-        co_return false;
-    }
-    co_return true;
+    co_return co_await departure.wait(in(core->times.unplug), stop);
 }
 
 }  // namespace
