@@ -172,11 +172,11 @@ Task<> Machine::write_image(JobPtr job, RunPtr run, SaveTarget& target) {
     // A full disk is seen by the pump; the guest's process only sees that nobody reads any more.
     if (error && sink.pump) sink.pump->rethrow_error();
     if (error) std::rethrow_exception(error);
-    if (sink.pump) moved = co_await sink.pump->finish();
+    if (sink.pump) moved = co_await sink.pump->finish(in(saving_end), job->stop());
     if (run->over()) throw Error{Code::hypervisor_failed, fmt::format("{} ended while it was saved", words())};
     if (job->stop().stop_requested()) throw Cancelled{fmt::format("saving {}", words())};
     job->phase("finishing");
-    co_await commit_saved_file(context_.ports, target, moved);
+    co_await commit_saved_file(context_.ports, target, moved, job->stop());
 }
 
 /// The guest first: it has waited long enough.
@@ -256,7 +256,7 @@ Task<> Machine::start_incoming(JobPtr job, RunPtr run, StartRequest request, Inc
     // What is wrong with the file explains more than what the hypervisor made of it.
     if (error) pump.rethrow_error();
     if (error) std::rethrow_exception(error);
-    co_await pump.finish();
+    co_await pump.finish(in(saving_end), job->stop());
     job->progress(saved.image.state_size, saved.image.state_size);
 }
 

@@ -31,6 +31,12 @@ void write_at(int fd, std::string_view bytes, std::uint64_t at, const std::strin
     }
 }
 
+void sync(int fd, const std::string& path) {
+    if (::fsync(fd) == 0) return;
+    throw Error{errno == ENOSPC || errno == EDQUOT ? Code::no_space : Code::internal,
+                fmt::format("cannot sync {}: {}", path, std::strerror(errno))};
+}
+
 std::string read_head(int fd, std::size_t size, const std::string& path) {
     std::string head(size, '\0');
     std::size_t have = 0;
@@ -102,13 +108,20 @@ StateSink open_sink(Ports& ports, const SaveTarget& target) {
             StatePump::into_file(ports.loop, std::move(pipe.reading), std::move(own), target.place)};
 }
 
-Task<> commit_saved_file(Ports& ports, SaveTarget& target, std::optional<StatePump::Moved> moved) {
+Task<> commit_saved_file(Ports& ports, SaveTarget& target, std::optional<StatePump::Moved> moved,
+                         std::stop_token stop) {
+    // A disk that hangs is left alone after a while: what comes late goes into a file that has been discarded. The
+    // state is on the disk before the mark that says so.
     auto work = [file = target.file, begun = target.begun, path = target.place.path, moved] {
         auto sizes = moved.value_or(StatePump::Moved{});
         if (!moved) sizes.stored = sizes.state = regular_size(file->file.get(), path) - begun.size();
+        sync(file->file.get(), path);
         write_at(file->file.get(), finish_save_image(begun, sizes.stored, sizes.state), 0, path);
+        sync(file->file.get(), path);
     };
-    co_await ports.workers.run("finishing " + target.place.path, std::move(work), std::nullopt);
+    co_await ports.workers.run("finishing " + target.place.path, std::move(work), in(saving_end), std::move(stop));
+    // No deadline here: whoever gives up waiting for a rename does not know which of the two files has the name, and so
+    // not whether the guest may go on. It is short, the file being on the disk.
     co_await ports.files.commit(target.file);
 }
 

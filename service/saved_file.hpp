@@ -31,8 +31,11 @@ struct StateSink {
     std::optional<StatePump> pump;
 };
 StateSink open_sink(Ports& ports, const SaveTarget& target);
-/// Marks it complete and gives it its name. When it throws nothing has the name.
-Task<> commit_saved_file(Ports& ports, SaveTarget& target, std::optional<StatePump::Moved> moved);
+/// What is left of a save when the guest has handed over all of its state: the way to the disk, which may be long.
+inline constexpr Duration saving_end{10 * 60'000};
+/// Marks it complete and gives it its name. When it throws nothing has the name. Until the name is given it can be
+/// stopped.
+Task<> commit_saved_file(Ports& ports, SaveTarget& target, std::optional<StatePump::Moved> moved, std::stop_token stop);
 
 /// One that is there.
 struct SavedFile final : SavedDomain {

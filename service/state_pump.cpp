@@ -344,7 +344,7 @@ StatePump StatePump::out_of_file(Loop& loop, Fd file, Place place, Fd pipe) {
     return StatePump{std::move(shared)};
 }
 
-Task<StatePump::Moved> StatePump::finish() {
+Task<StatePump::Moved> StatePump::finish(Deadline deadline, std::stop_token stop) {
     const auto shared = shared_;
     Reply<> end{shared->loop};
     bool wait = false;
@@ -353,7 +353,7 @@ Task<StatePump::Moved> StatePump::finish() {
         wait = !shared->ended;
         if (wait) shared->waiting = std::make_shared<Reply<>::Promise>(end.promise());
     }
-    if (wait) co_await end.wait("moving the guest's state", std::nullopt);
+    if (wait) co_await end.wait("moving the guest's state of " + shared->place.path, deadline, std::move(stop));
     if (shared->error) std::rethrow_exception(shared->error);
     co_return shared->result;
 }

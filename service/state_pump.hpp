@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <stop_token>
 #include <string>
 
 #include "service/save_image.hpp"
@@ -39,8 +40,9 @@ public:
     /// Ends the work if there still is some, without waiting for the file.
     ~StatePump();
 
-    /// Waits for the end; NoSpace, Unsupported (the file is not what was written) or Internal when it did not go well.
-    Task<Moved> finish();
+    /// Waits for the end; NoSpace, Unsupported (the file is not what was written) or Internal when it did not go well,
+    /// Cancelled or Timeout when it did not come. Whoever gives up waiting has given up the pump.
+    Task<Moved> finish(Deadline deadline, std::stop_token stop);
     /// The error of finish() if the work has ended with one by now.
     void rethrow_error() const;
     /// How far it is: bytes through the pipe.

@@ -2,12 +2,11 @@
 // Save, managed save, restore: what is kept, what is refused, and what a full disk, a cancellation or the daemon's end
 // at any step leaves behind.
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/stat.h>
 
 #include "service/host/seal.hpp"
+#include "service/host/workers.hpp"
 #include "service/save_image.hpp"
-#include "service/state_pump.hpp"
 #include "world.hpp"
 
 namespace virtbus::tests {
@@ -373,6 +372,38 @@ TEST_F(Saving, OnlyWhatThisServiceWroteIsSealed) {
     ports->seal = nullptr;
 }
 
+// ---- a disk that hangs
+
+/// Work that blocks is done at once, or, while it is held, not at all.
+struct HeldWorkers final : Workers {
+    using Workers::Workers;
+    void submit(std::function<void()> work) override { held ? waiting.push_back(std::move(work)) : work(); }
+    bool held = false;
+    std::vector<std::function<void()>> waiting;
+};
+
+TEST_F(Saving, ADiskThatHangsAtTheEndHoldsNobody) {
+    HeldWorkers workers{host.loop};
+    ports.emplace(Ports{host.loop, clock, workers, files, host.spawner, log, units, ports->folders, "boot-1", false});
+    boot();
+    const auto domain = running("web");
+    const auto job = domain->save(file(), {}, caller);
+    ASSERT_TRUE(until([&] { return job->view().phase == "saving"; }));
+    workers.held = true;
+    ASSERT_TRUE(until([&] { return !workers.waiting.empty(); }));
+    EXPECT_EQ(job->view().phase, "finishing");
+    job->cancel();
+    EXPECT_REFUSED(finish(job), Code::cancelled, file());
+    EXPECT_EQ(domain->view().state, State::running);
+    EXPECT_TRUE(litter(root).empty());
+    workers.held = false;
+    for (auto& work : workers.waiting) work();
+    EXPECT_TRUE(litter(root).empty()) << "what comes late has no name";
+    finish(domain->save(file(), {}, caller));
+    EXPECT_EQ(restore(file())->view().state, State::running);
+    room.reset();
+}
+
 // ---- the daemon's end
 
 /// After `steps` lasting changes the daemon is no more: what the next one finds must be whole.
@@ -440,101 +471,6 @@ TEST_F(Saving, ADomainThatWasPausedIsPausedAfterTheDaemonsEnd) {
     ASSERT_TRUE(until([&] { return job->view().bytes_done > 0; }));
     boot();
     EXPECT_EQ(get("web")->view().state, State::paused);
-}
-
-// ---- the pump
-
-struct Pumping : World {
-    StatePump::Moved pack(const std::string& content, StatePump::Place place) {
-        auto pipe = make_pipe();
-        auto pump = StatePump::into_file(host.loop, std::move(pipe.reading),
-                                         Fd{::open(place.path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)}, place);
-        Fd writing = std::move(pipe.writing);
-        std::size_t done = 0;
-        while (done < content.size()) {
-            const auto n = ::write(writing.get(), content.data() + done, content.size() - done);
-            if (n <= 0) break;
-            done += static_cast<std::size_t>(n);
-        }
-        writing = Fd{};
-        return run(pump.finish());
-    }
-    std::string unpack(StatePump::Place place) {
-        auto pipe = make_pipe();
-        auto pump = StatePump::out_of_file(host.loop, Fd{::open(place.path.c_str(), O_RDONLY | O_CLOEXEC)}, place,
-                                           std::move(pipe.writing));
-        std::string content;
-        char buffer[65536];
-        for (ssize_t n; (n = ::read(pipe.reading.get(), buffer, sizeof buffer)) > 0;)
-            content.append(buffer, static_cast<std::size_t>(n));
-        run(pump.finish());
-        return content;
-    }
-};
-
-TEST_F(Pumping, WhatWentInComesOut) {
-    std::string content;
-    for (unsigned i = 0; content.size() < 5'000'001; ++i) content += std::to_string(i * 2654435761U);
-    for (const std::size_t size : {std::size_t{0}, std::size_t{1}, std::size_t{1} << 20, content.size()})
-        for (const auto compression : {Compression::none, Compression::zstd}) {
-            const auto part = content.substr(0, size);
-            StatePump::Place place{.path = root + "/state", .offset = 8192, .compression = compression};
-            const auto moved = pack(part, place);
-            EXPECT_EQ(moved.state, part.size());
-            EXPECT_EQ(std::filesystem::file_size(place.path), 8192 + moved.stored);
-            place.stored_size = moved.stored;
-            place.state_size = moved.state;
-            EXPECT_TRUE(unpack(place) == part) << size;
-        }
-}
-
-TEST_F(Pumping, ABombGoesOffOutside) {
-    StatePump::Place place{.path = root + "/bomb", .compression = Compression::zstd};
-    const auto moved = pack(std::string(64 << 20, '\0'), place);
-    EXPECT_LT(moved.stored, 64u << 10);
-    place.stored_size = moved.stored;
-    place.state_size = 1 << 20;
-    EXPECT_REFUSED(unpack(place), Code::unsupported, "unpacks to more than");
-    place.state_size = (64 << 20) + 1;
-    EXPECT_REFUSED(unpack(place), Code::unsupported, "was written with");
-    place.state_size = 64 << 20;
-    place.stored_size -= 4;
-    EXPECT_REFUSED(unpack(place), Code::unsupported, "was written with");
-    place.stored_size += 10'000;
-    EXPECT_REFUSED(unpack(place), Code::unsupported, "cut");
-}
-
-TEST_F(Pumping, WhoeverLeavesLeavesNothingBehind) {
-    ::signal(SIGPIPE, SIG_IGN);
-    auto pipe = make_pipe();
-    {
-        const auto pump =
-            StatePump::into_file(host.loop, std::move(pipe.reading),
-                                 Fd{::open((root + "/x").c_str(), O_RDWR | O_CREAT, 0600)}, {.path = root + "/x"});
-    }
-    // Its thread closes its end: the writer sees it.
-    const std::string much(1 << 20, 'x');
-    while (::write(pipe.writing.get(), much.data(), much.size()) > 0) {
-    }
-    EXPECT_EQ(errno, EPIPE);
-
-    write(root + "/y", much);
-    auto out = make_pipe();
-    auto pump = StatePump::out_of_file(host.loop, Fd{::open((root + "/y").c_str(), O_RDONLY)},
-                                       {.path = root + "/y", .stored_size = much.size(), .state_size = much.size()},
-                                       std::move(out.writing));
-    out.reading = Fd{};
-    run(pump.finish());
-    EXPECT_LT(pump.moved(), much.size());
-}
-
-TEST_F(Pumping, AFullDeviceIsNoSpace) {
-    auto pipe = make_pipe();
-    auto pump = StatePump::into_file(host.loop, std::move(pipe.reading), Fd{::open("/dev/full", O_RDWR | O_CLOEXEC)},
-                                     {.path = "/dev/full"});
-    ASSERT_EQ(::write(pipe.writing.get(), "x", 1), 1);
-    pipe.writing = Fd{};
-    EXPECT_REFUSED(run(pump.finish()), Code::no_space, "/dev/full");
 }
 
 }  // namespace
