@@ -105,8 +105,8 @@ public:
     Task<> reset(std::stop_token stop) override { return qemu::reset(core_, stop); }
     Task<> inject_nmi(std::stop_token stop) override { return qemu::inject_nmi(core_, stop); }
     void kill(bool graceful) override { core_->kill(graceful); }
-    Task<> save(Fd target, ProgressSink progress, std::stop_token stop) override {
-        return qemu::save(core_, std::move(target), std::move(progress), stop);
+    Task<> save(Fd target, ProgressSink progress, std::stop_token stop, bool live) override {
+        return qemu::save(core_, std::move(target), std::move(progress), stop, live);
     }
     Task<> undo_save(bool running) override { return qemu::undo_save(core_, running); }
     Task<> attach(DeviceRequest request, std::stop_token stop) override {

@@ -135,10 +135,10 @@ Task<> receive_state(std::shared_ptr<GuestCore> core, Fd source, std::stop_token
     if (text(answer, "status") != "completed") failed(*core, answer, "take up the saved state");
 }
 
-Task<> save(std::shared_ptr<GuestCore> core, Fd target, ProgressSink progress, std::stop_token stop) {
+Task<> save(std::shared_ptr<GuestCore> core, Fd target, ProgressSink progress, std::stop_token stop, bool live) {
     if (core->life.state() == State::running) {
         core->life.expect_stop("save");
-        co_await core->open_monitor().execute("stop", core->verb_deadline(), stop);
+        if (!live) co_await core->open_monitor().execute("stop", core->verb_deadline(), stop);
     }
     co_await send_state(core, std::move(target), std::move(progress), stop);
 }

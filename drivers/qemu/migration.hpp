@@ -20,7 +20,7 @@ Task<> end_migration(std::shared_ptr<GuestCore> core);
 Task<> receive_state(std::shared_ptr<GuestCore> core, Fd source, std::stop_token stop);
 
 /// Guest::save and Guest::undo_save.
-Task<> save(std::shared_ptr<GuestCore> core, Fd target, ProgressSink progress, std::stop_token stop);
+Task<> save(std::shared_ptr<GuestCore> core, Fd target, ProgressSink progress, std::stop_token stop, bool live);
 Task<> undo_save(std::shared_ptr<GuestCore> core, bool running);
 
 }  // namespace virtbus::qemu

@@ -177,14 +177,20 @@ Task<> TestGuest::inject_nmi(std::stop_token) {
     co_await reach();
 }
 
-Task<> TestGuest::save(Fd target, ProgressSink progress, std::stop_token stop) {
+Task<> TestGuest::save(Fd target, ProgressSink progress, std::stop_token stop, bool live) {
     co_await reach();
-    if (!record_.paused) later([this] { events_.state_changed(State::paused, "save"); });
-    record_.paused = true;
+    const auto halt = [this] {
+        if (!record_.paused) later([this] { events_.state_changed(State::paused, "save"); });
+        record_.paused = true;
+    };
+    if (!live) halt();
     std::stop_source ended;
     const std::stop_callback passed_on{stop, [&ended] { ended.request_stop(); }};
     saving_ = ended;
-    co_await write_state(loop_, std::move(target), encode(record_), behaviour_, std::move(progress), ended.get_token());
+    auto halted = record_;
+    halted.paused = true;
+    co_await write_state(loop_, std::move(target), encode(halted), behaviour_, std::move(progress), ended.get_token());
+    if (live) halt();
     if (gone_) throw Error{Code::hypervisor_failed, fmt::format("test domain '{}' has ended", config_.name)};
 }
 

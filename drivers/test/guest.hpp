@@ -45,7 +45,7 @@ public:
     Task<> reset(std::stop_token stop) override;
     Task<> inject_nmi(std::stop_token stop) override;
     void kill(bool graceful) override;
-    Task<> save(Fd target, ProgressSink progress, std::stop_token stop) override;
+    Task<> save(Fd target, ProgressSink progress, std::stop_token stop, bool live) override;
     Task<> undo_save(bool running) override;
 
     Task<> attach(DeviceRequest request, std::stop_token stop) override;

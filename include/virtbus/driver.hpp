@@ -15,6 +15,7 @@
 #include <variant>
 #include <vector>
 
+#include "virtbus/disk_work.hpp"
 #include "virtbus/error.hpp"
 #include "virtbus/fd.hpp"
 #include "virtbus/model/domain.hpp"
@@ -103,9 +104,6 @@ public:
     virtual void agent_changed(bool connected) = 0;
 };
 
-/// Told how far a long piece of work is, in bytes; total is 0 while it is not known.
-using ProgressSink = std::function<void(std::uint64_t done, std::uint64_t total)>;
-
 /// How a verb reaches the guest: "acpi", "agent" or "default".
 using ShutdownMode = std::string;
 
@@ -143,7 +141,8 @@ public:
     /// Stops the CPUs and writes the whole state to `target` (a pipe, or a regular file from where it stands), for
     /// StartRequest::incoming to read. Returns when all is written; the CPUs stand still. When it throws, or when what
     /// was written cannot be kept, undo_save is called.
-    virtual Task<> save(Fd target, ProgressSink progress, std::stop_token stop) = 0;
+    /// With `live` the CPUs run until the state is nearly all written.
+    virtual Task<> save(Fd target, ProgressSink progress, std::stop_token stop, bool live = false) = 0;
     /// Gives up a save, also one that an earlier daemon began: its writing ends, and the CPUs run again if `running`.
     /// Can be repeated, and does nothing to a guest that is not being saved but let it run.
     virtual Task<> undo_save(bool running) = 0;
@@ -160,6 +159,11 @@ public:
     virtual Task<> set_memory(std::uint64_t bytes, std::stop_token stop) = 0;
     /// Plugs or unplugs virtual CPUs until that many are there; like attach and detach.
     virtual Task<> set_vcpus(std::uint32_t count, std::stop_token stop) = 0;
+
+    // Null: the driver cannot do that. They live as long as the guest.
+    virtual DiskWork* disk_work() { return nullptr; }
+    virtual BitmapWork* bitmap_work() { return nullptr; }
+    virtual Agent* agent() { return nullptr; }
 
     virtual Task<Stats> stats(std::vector<std::string> groups, std::stop_token stop) = 0;
     virtual Task<> send_key(std::vector<std::string> keys, std::stop_token stop) = 0;
@@ -196,6 +200,8 @@ public:
 
     virtual std::string name() const = 0;                ///< "qemu": the Driver property
     virtual std::vector<std::string> types() const = 0;  ///< "qemu", "kvm": the <domain type=> values it runs
+    /// What it does with the images of machines that do not run; null: nothing.
+    virtual Images* images() { return nullptr; }
 
     /// Makes the definition whole as libvirt would: machine alias resolved, default devices and controllers added,
     /// models chosen, addresses assigned. What `config` already says stays; where it is silent about an address,
