@@ -61,12 +61,12 @@ void add_filters(UnitProperties& all, const UnitRequest& request) {
     using Families = sdbus::Struct<bool, Strings>;
     add(all, "NoNewPrivileges", true);
     add(all, "LockPersonality", true);
-    add(all, "RestrictSUIDSGID", true);
+    if (!request.capabilities) add(all, "RestrictSUIDSGID", true);
     add(all, "SystemCallArchitectures", Strings{"native"});
     Strings families{"AF_UNIX"};
     if (request.network) families.insert(families.end(), {"AF_INET", "AF_INET6", "AF_NETLINK"});
     add(all, "RestrictAddressFamilies", Families{true, families});
-    add(all, "RestrictNamespaces", std::uint64_t{0});
+    if (!request.capabilities) add(all, "RestrictNamespaces", std::uint64_t{0});
 }
 
 /// No SystemCallFilter and no MemoryDenyWriteExecute: QEMU filters its own calls, and its translator writes code.
@@ -74,14 +74,19 @@ void add_filters(UnitProperties& all, const UnitRequest& request) {
 /// capability has not got, and cost more time at each start than all the rest together.
 void add_sandbox(UnitProperties& all, const UnitRequest& request) {
     using Device = sdbus::Struct<std::string, std::string>;
-    for (const auto* yes : {"PrivateMounts", "PrivateTmp"}) add(all, yes, true);
+    add(all, "PrivateMounts", true);
+    if (!request.capabilities) {  // else what is shared may lie below these
+        add(all, "PrivateTmp", true);
+        add(all, "ProtectHome", std::string{"yes"});
+    }
     add(all, "ProtectSystem", std::string{"strict"});
-    add(all, "ProtectHome", std::string{"yes"});
     add(all, "ProtectProc", std::string{"invisible"});
     add(all, "KeyringMode", std::string{"private"});
-    add(all, "CapabilityBoundingSet", std::uint64_t{0});
+    add(all, "CapabilityBoundingSet", request.capabilities);
     add(all, "AmbientCapabilities", std::uint64_t{0});
-    if (!request.writable.empty()) add(all, "ReadWritePaths", request.writable);
+    auto writable = request.writable;
+    writable.insert(writable.end(), request.shared.begin(), request.shared.end());
+    if (!writable.empty()) add(all, "ReadWritePaths", writable);
     add(all, "DevicePolicy", std::string{"closed"});
     std::vector<Device> devices;
     for (const auto& path : request.devices) devices.emplace_back(path, std::string{"rw"});
@@ -96,7 +101,9 @@ void add_helper(UnitProperties& all, UnitRequest request, bool system) {
     add(all, "PartOf", machine);
     add(all, "Before", machine);
     add(all, "MemoryDenyWriteExecute", true);
-    add(all, "SystemCallFilter", Calls{true, {"@system-service", "seccomp"}});  // it narrows itself further
+    Strings calls{"@system-service", "seccomp"};  // it narrows itself further
+    if (request.capabilities) calls.emplace_back("@mount");
+    add(all, "SystemCallFilter", Calls{true, calls});
     if (system && !request.network) add(all, "PrivateNetwork", true);
 }
 
@@ -116,7 +123,7 @@ UnitProperties unit_properties(const UnitRequest& request, const TransientUnits:
     // Stopped after that service has shut the guests down in its own way.
     if (request.helper.empty()) add(all, "Before", Strings{"virtbus-guests.service"});
     add_sandbox(all, request);
-    if (options.account) {
+    if (options.account && !request.capabilities) {
         add(all, "User", std::to_string(options.account->uid));
         add(all, "Group", std::to_string(options.account->gid));
         Strings groups;

@@ -16,8 +16,8 @@
 
 namespace virtbus::qemu {
 
-QemuDriver::QemuDriver(Ports& ports, GuestTimes times, TpmProgram swtpm)
-    : ports_{ports}, times_{times}, swtpm_{std::move(swtpm)}, cache_{ports} {}
+QemuDriver::QemuDriver(Ports& ports, GuestTimes times, HelperPrograms programs)
+    : ports_{ports}, times_{times}, programs_{std::move(programs)}, cache_{ports} {}
 
 Task<QemuDriver::Known> QemuDriver::capabilities_for(std::string emulator, std::string arch) {
     co_return co_await cache_.get(cache_.choose(emulator, arch));
@@ -67,7 +67,7 @@ std::vector<std::string> QemuDriver::problems_of(const DomainConfig& config, con
     // A loader with its type was found when the definition was completed; its descriptor may have gone since.
     const bool found = os.loader && !os.loader->path.empty() && !os.loader->type.empty();
     if (os.firmware == "efi" && !found) problems.push_back(explain_no_firmware(firmwares, os, features));
-    if (auto problem = tpm_problem(config, swtpm_); !problem.empty()) problems.push_back(std::move(problem));
+    for (auto& problem : helper_problems(config, programs_, ports_.files)) problems.push_back(std::move(problem));
     return problems;
 }
 
@@ -98,7 +98,7 @@ Task<std::unique_ptr<Guest>> QemuDriver::start(StartRequest request) {
     if (const auto problems = problems_of(request.config, *known); !problems.empty())
         throw Error{Code::unsupported_configuration, fmt::format("domain '{}' cannot be started here: {}",
                                                                  request.config.name, fmt::join(problems, "; "))};
-    auto core = co_await start_guest(ports_, scope_, times_, std::move(known), swtpm_, std::move(request));
+    auto core = co_await start_guest(ports_, scope_, times_, std::move(known), programs_, std::move(request));
     co_return make_guest(std::move(core), knowledge());
 }
 

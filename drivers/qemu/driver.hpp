@@ -7,6 +7,7 @@
 #include "qemu/capability_cache.hpp"
 #include "qemu/complete.hpp"
 #include "qemu/guest.hpp"
+#include "qemu/helpers/helpers.hpp"
 #include "virtbus/driver.hpp"
 
 namespace virtbus::qemu {
@@ -14,7 +15,7 @@ namespace virtbus::qemu {
 /// Must outlive its guests.
 class QemuDriver final : public HypervisorDriver {
 public:
-    explicit QemuDriver(Ports& ports, GuestTimes times = {}, TpmProgram swtpm = {});
+    explicit QemuDriver(Ports& ports, GuestTimes times = {}, HelperPrograms programs = {});
 
     std::string name() const override { return "qemu"; }
     std::vector<std::string> types() const override { return {"qemu", "kvm"}; }
@@ -43,7 +44,7 @@ private:
 
     Ports& ports_;
     GuestTimes times_;
-    TpmProgram swtpm_;
+    HelperPrograms programs_;
     CapabilityCache cache_;
     Surroundings surroundings_;
     std::string firmware_signature_;

@@ -71,7 +71,7 @@ void GuestCore::detach() {
     pidfd_watch_.reset();
     kill_timer_.reset();
     consoles.close_all();
-    if (tpm) tpm->detach();
+    for (const auto& helper : helpers) helper->detach();
     if (monitor) monitor->close(Error{Code::hypervisor_failed, fmt::format("{} is no longer looked after", who())});
 }
 
@@ -306,32 +306,40 @@ void GuestCore::take_unit(Unit started) {
     });
 }
 
-void GuestCore::take_tpm(std::shared_ptr<TpmEmulator> emulator) {
-    tpm = std::move(emulator);
-    record.tpm = tpm->record();
-    tpm->when_dead([weak = weak_from_this()] {
-        if (const auto self = weak.lock()) self->scope.spawn(tpm_died(self));
+void GuestCore::take_helper(std::shared_ptr<HelperUnit> helper) {
+    std::erase_if(record.helpers, [&](auto& each) { return each.alias == helper->record().alias; });
+    record.helpers.push_back(helper->record());
+    helpers.push_back(helper);
+    helper->when_dead([weak = weak_from_this(), mine = std::weak_ptr{helper}] {
+        const auto self = weak.lock();
+        const auto dead = mine.lock();
+        if (self && dead) self->scope.spawn(helper_died(self, dead));
     });
 }
 
-// It leaves when QEMU does, and its end may be seen first: only of a guest that goes on it is news.
-Task<> GuestCore::tpm_died(std::shared_ptr<GuestCore> core) {
+// It leaves when QEMU or its device does, and its end may be seen first: only of a guest that goes on with that device
+// it is news.
+Task<> GuestCore::helper_died(std::shared_ptr<GuestCore> core, std::shared_ptr<HelperUnit> helper) {
     if (co_await core->wait_gone(in(Duration{1000}))) co_return;
     if (core->detached_) co_return;
+    const auto record = helper->record();
+    const auto role = helper_role(record.program);
     std::string words;
     try {
         words = co_await core->ports.workers.run(
-            "reading the log", [record = core->record.tpm] { return TpmEmulator::last_words(record); },
-            in(Duration{2000}));
+            "reading the log", [record] { return HelperUnit::last_words(record); }, in(Duration{2000}));
     } catch (const Error&) {
         words.clear();
     }
-    const auto reason = fmt::format("the TPM emulator has ended{}{}", words.empty() ? "" : ": ", words);
-    core->ports.log.warning(fmt::format("{} goes on without its TPM: {}", core->who(), reason),
-                            {{"DOMAIN", core->config.name}, {"DOMAIN_UUID", core->config.uuid}});
-    core->emit(
-        [alias = core->record.tpm.alias, reason](GuestEvents& owner) { owner.io_error(alias, "report", reason); });
-    co_await core->tpm->end();
+    std::erase(core->helpers, helper);
+    std::erase_if(core->record.helpers, [&](auto& each) { return each.alias == record.alias; });
+    if (find_alias(core->config.devices, record.alias)) {
+        const auto reason = fmt::format("the {} has ended{}{}", role, words.empty() ? "" : ": ", words);
+        core->ports.log.warning(fmt::format("{} goes on without its {}: {}", core->who(), role, reason),
+                                {{"DOMAIN", core->config.name}, {"DOMAIN_UUID", core->config.uuid}});
+        core->emit([alias = record.alias, reason](GuestEvents& owner) { owner.io_error(alias, "report", reason); });
+    }
+    co_await helper->end();
 }
 
 void GuestCore::kill(bool graceful) {
@@ -403,7 +411,7 @@ Task<> GuestCore::finish(std::shared_ptr<GuestCore> core) {
         end.last_words.clear();
     }
     // Whoever hears of the end may remove the state of its TPM.
-    if (core->tpm) co_await core->tpm->end();
+    for (const auto& helper : std::exchange(core->helpers, {})) co_await helper->end();
     core->emit([core = core.get(), end](GuestEvents& owner) {
         core->events_ = nullptr;
         owner.ended(end);

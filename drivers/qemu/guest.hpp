@@ -12,9 +12,9 @@
 
 #include "qemu/console.hpp"
 #include "qemu/guest_record.hpp"
+#include "qemu/helpers/helper_unit.hpp"
 #include "qemu/lifecycle.hpp"
 #include "qemu/monitor.hpp"
-#include "qemu/tpm.hpp"
 #include "virtbus/driver.hpp"
 
 namespace virtbus::qemu {
@@ -49,7 +49,7 @@ public:
     Unit unit;
     std::unique_ptr<Monitor> monitor;
     Consoles consoles;
-    std::shared_ptr<TpmEmulator> tpm;  ///< null: it needs none
+    std::vector<std::shared_ptr<HelperUnit>> helpers;
     std::multimap<std::string, Reply<>::Promise> departures;  ///< who waits for what to go; kept by Departure
     std::set<std::string> releasing;  ///< devices that are gone while what stood behind them is not yet
 
@@ -62,7 +62,7 @@ public:
     void connect();
     void take_unit(Unit started);
     /// Its end is told to the owner unless it comes with QEMU's.
-    void take_tpm(std::shared_ptr<TpmEmulator> emulator);
+    void take_helper(std::shared_ptr<HelperUnit> helper);
     /// From the next turn of the loop on the owner is told what happens, what happened before included.
     void publish();
     /// Forgets the guest and leaves its process alone.
@@ -118,7 +118,7 @@ private:
     static Task<> ask_status(std::shared_ptr<GuestCore> core);
     static Task<> reconnect(std::shared_ptr<GuestCore> core, std::string why);
     static Task<> finish(std::shared_ptr<GuestCore> core);
-    static Task<> tpm_died(std::shared_ptr<GuestCore> core);
+    static Task<> helper_died(std::shared_ptr<GuestCore> core, std::shared_ptr<HelperUnit> helper);
     static Task<> name_io_error(std::shared_ptr<GuestCore> core, std::string node, std::string action,
                                 std::string reason);
 

@@ -24,13 +24,35 @@ std::vector<std::string> words_of(const json& list) {
         if (word.is_string()) words.push_back(word.get<std::string>());
     return words;
 }
+
+json text_of(const std::vector<HelperRecord>& helpers) {
+    json list = json::array();
+    for (const auto& helper : helpers)
+        list.push_back({{"program", helper.program},
+                        {"alias", helper.alias},
+                        {"pid", helper.pid},
+                        {"start-time", helper.start_time},
+                        {"unit", helper.unit},
+                        {"log", helper.log},
+                        {"log-start", helper.log_start}});
+    return list;
+}
+
+std::vector<HelperRecord> helpers_of(const json& list) {
+    std::vector<HelperRecord> helpers;
+    for (const auto& each : list)
+        helpers.push_back({.program = text(each, "program"),
+                           .alias = text(each, "alias"),
+                           .pid = static_cast<std::uint32_t>(number(each, "pid")),
+                           .start_time = number(each, "start-time"),
+                           .unit = text(each, "unit"),
+                           .log = text(each, "log"),
+                           .log_start = number(each, "log-start")});
+    return helpers;
+}
 }  // namespace
 
 std::string GuestRecord::text() const {
-    json tpm_part;
-    if (!tpm.alias.empty())
-        tpm_part = {{"alias", tpm.alias}, {"pid", tpm.pid}, {"start-time", tpm.start_time},
-                    {"unit", tpm.unit},   {"log", tpm.log}, {"log-start", tpm.log_start}};
     return json{{"version", record_version},
                 {"pid", pid},
                 {"start-time", start_time},
@@ -42,7 +64,7 @@ std::string GuestRecord::text() const {
                 {"state", word(state)},
                 {"reason", reason},
                 {"rebooting", rebooting},
-                {"tpm", tpm_part},
+                {"helpers", text_of(helpers)},
                 {"network", network},
                 {"parts", parts},
                 {"coming", coming},
@@ -74,13 +96,7 @@ GuestRecord GuestRecord::from_text(const std::string& content) {
     if (found != state_words.end()) record.state = static_cast<State>(found - state_words.begin());
     record.reason = qemu::text(stored, "reason");
     record.rebooting = flag(stored, "rebooting");
-    const auto& tpm_part = member(stored, "tpm");
-    record.tpm.alias = qemu::text(tpm_part, "alias");
-    record.tpm.pid = static_cast<std::uint32_t>(number(tpm_part, "pid"));
-    record.tpm.start_time = number(tpm_part, "start-time");
-    record.tpm.unit = qemu::text(tpm_part, "unit");
-    record.tpm.log = qemu::text(tpm_part, "log");
-    record.tpm.log_start = number(tpm_part, "log-start");
+    record.helpers = helpers_of(member(stored, "helpers"));
     record.network = flag(stored, "network");
     for (const auto& [alias, list] : member(stored, "parts").items()) record.parts[alias] = words_of(list);
     record.coming = words_of(member(stored, "coming"));

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "qemu/tpm_record.hpp"
+#include "qemu/helpers/helper_record.hpp"
 #include "virtbus/state.hpp"
 
 namespace virtbus::qemu {
@@ -24,7 +24,7 @@ struct GuestRecord {
     State state = State::starting;
     std::string reason;
     bool rebooting = false;  ///< the next power-off is half of a reboot
-    TpmRecord tpm;           ///< of its emulator, if it has one
+    std::vector<HelperRecord> helpers;
     bool network = false;    ///< its sandbox lets QEMU open sockets of its own
     /// What stands behind each device, as text of Part, those that others need first; the device itself is the last.
     std::map<std::string, std::vector<std::string>, std::less<>> parts;

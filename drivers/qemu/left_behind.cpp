@@ -8,8 +8,8 @@
 
 #include "qemu/console.hpp"
 #include "qemu/guest_folder.hpp"
+#include "qemu/helpers/helper_unit.hpp"
 #include "qemu/monitor.hpp"
-#include "qemu/tpm.hpp"
 #include "virtbus/reply.hpp"
 
 namespace virtbus::qemu {
@@ -57,8 +57,7 @@ Task<> end_unfinished(Ports& ports, std::string who, GuestRecord record) {
         co_await kill_and_wait(ports, who, std::move(*unit));
         co_await ports.units.exit_status(record.unit, record.pid, in(patience));
     }
-    co_await end_left_tpm(ports, record.tpm);
-    co_await end_left_tpm(ports, record.tpm);
+    co_await end_left_helpers(ports, record.helpers);
     co_await remove_guest_folder(ports, record.folder);
 }
 

@@ -65,6 +65,19 @@ std::string guest_sockets(const GuestRecord& record) {
     return record.folder + "/guest";
 }
 
+/// Helpers' logs are beside the guest's: "<stem>-swtpm.log".
+HelperOrder order_of(const GuestCore& core, const StartRequest& request) {
+    return {.domain = core.config.name,
+            .uuid = core.config.uuid,
+            .id = request.id,
+            .slice = slice_of(core.config),
+            .log = core.record.log.substr(0, core.record.log.size() - std::string_view{".log"}.size()),
+            .folder = guest_sockets(core.record),
+            .resources = request.resources,
+            .deadline = request.deadline,
+            .stop = request.stop};
+}
+
 UnitRequest unit_request(const DomainConfig& config, const GuestRecord& record, std::uint32_t id, CommandLine& line,
                          int output) {
     UnitRequest request;
@@ -169,28 +182,9 @@ Task<> await_batch(std::shared_ptr<GuestCore> core, Batch batch, bool paused, De
     if (batch.resumed) co_await batch.resumed->get(deadline, stop);
 }
 
-Task<> start_tpm(std::shared_ptr<GuestCore> core, const TpmProgram& program, const StartRequest& request,
-                 OpenedResources& opened) {
-    const Tpm* tpm = emulated_tpm(core->config);
-    if (!tpm) co_return;
-    const auto& config = core->config;
-    const auto log = core->record.log.substr(0, core->record.log.size() - std::string_view{".log"}.size());
-    const auto emulator = std::make_shared<TpmEmulator>(core->ports, program);
-    opened.files["tpm:" + tpm->info.alias].fd = co_await emulator->start({.domain = config.name,
-                                                                          .uuid = config.uuid,
-                                                                          .id = request.id,
-                                                                          .slice = slice_of(config),
-                                                                          .log = log + "-swtpm.log",
-                                                                          .tpm = *tpm,
-                                                                          .resources = request.resources,
-                                                                          .deadline = request.deadline,
-                                                                          .stop = request.stop});
-    core->take_tpm(emulator);
-}
-
 /// From the opened resources to a guest that runs. What has been made is in `core` for the undo.
 Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilities> capabilities,
-              const TpmProgram& program, StartRequest& request) {
+              const HelperPrograms& programs, StartRequest& request) {
     auto& ports = core->ports;
     auto& record = core->record;
     require_none_left(ports, core->who(), core->config.uuid);
@@ -204,7 +198,7 @@ Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilitie
     options.nvram_folder = ports.folders.state + "/nvram";
     options.runtime_folder = guest_sockets(record);
     auto opened = co_await open_resources(core->config, request.resources, ports.workers, std::move(options));
-    co_await start_tpm(core, program, request, opened);
+    co_await start_helpers(core, programs, order_of(*core, request), opened);
     fill_opened(core->config, opened);
     const auto log = co_await request.resources.open_log(record.log);
     record.log_start = file_size(log.get());
@@ -246,7 +240,7 @@ Task<std::string> undo(std::shared_ptr<GuestCore> core) {
             co_await core->wait_gone(in(undo_time));
             co_await ports.units.exit_status(core->record.unit, core->record.pid, in(undo_time));
         }
-        if (core->tpm) co_await core->tpm->undo();
+        for (const auto& helper : std::exchange(core->helpers, {})) co_await helper->undo();
         co_await remove_guest_folder(ports, core->record.folder);
     } catch (const Error& error) {
         ports.log.warning(fmt::format("undoing the start of {}: {}", core->who(), error.what()));
@@ -270,7 +264,7 @@ Task<GuestEnd> past_end(Ports& ports, const GuestRecord& record) {
             [log = record.log, start = record.log_start] { return GuestCore::last_words(log, start); },
             in(Duration{2000}));
     }
-    co_await end_left_tpm(ports, record.tpm);
+    co_await end_left_helpers(ports, record.helpers);
     co_await remove_guest_folder(ports, record.folder);
     co_return end;
 }
@@ -302,7 +296,7 @@ Fd listen_at(const std::string& path) {
 
 Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const GuestTimes& times,
                                              std::shared_ptr<const Capabilities> capabilities,
-                                             const TpmProgram& program, StartRequest request) {
+                                             const HelperPrograms& programs, StartRequest request) {
     GuestRecord record;
     record.folder = guest_folder(ports, request.id, request.config.uuid);
     record.monitor = monitor_path(record.folder);
@@ -320,7 +314,7 @@ Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const G
         core->life.set(State::running, "booted");
     std::exception_ptr failure;
     try {
-        co_await launch(core, std::move(capabilities), program, request);
+        co_await launch(core, std::move(capabilities), programs, request);
     } catch (...) {
         failure = std::current_exception();
     }
@@ -353,10 +347,10 @@ Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const G
     core->life.set(core->record.state, core->record.reason);
     core->life.expect_reboot(core->record.rebooting);
     core->take_unit(std::move(*unit));
-    if (!core->record.tpm.alias.empty()) {
-        const auto emulator = std::make_shared<TpmEmulator>(ports, TpmProgram{});
-        emulator->adopt(core->record.tpm);
-        core->take_tpm(emulator);
+    for (const auto& left : std::exchange(core->record.helpers, {})) {
+        const auto helper = std::make_shared<HelperUnit>(ports);
+        helper->adopt(left);
+        core->take_helper(helper);
     }
     Lifecycle::Step step;
     bool silent = false;

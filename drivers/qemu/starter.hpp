@@ -7,13 +7,14 @@
 
 #include "qemu/capabilities.hpp"
 #include "qemu/guest.hpp"
+#include "qemu/helpers/helpers.hpp"
 
 namespace virtbus::qemu {
 
 /// On failure nothing is left behind; a QEMU that ended by itself has its last words in the error.
 Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const GuestTimes& times,
                                              std::shared_ptr<const Capabilities> capabilities,
-                                             const TpmProgram& program, StartRequest request);
+                                             const HelperPrograms& programs, StartRequest request);
 
 /// nullptr when it is gone: then `end` says how.
 Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const GuestTimes& times, DomainConfig config,

@@ -191,6 +191,10 @@ struct UnitRequest {
     bool network = false;                  ///< needs AF_INET/AF_INET6 of its own
     std::vector<std::string> devices;      ///< device nodes it may open itself, e.g. /dev/kvm
     std::vector<std::string> writable;     ///< folders it may write; they and the files in them become its user's
+    /// Not 0: a helper that serves files of the host to their owners' rules. It is root where machines are not, with
+    /// only these capabilities (bits), and nothing hides the `shared` folders from it, which keep their owners.
+    std::uint64_t capabilities = 0;
+    std::vector<std::string> shared;
     std::string slice;                     ///< from <resource>; empty: machine.slice
     std::uint64_t memory_locked = 0;       ///< bytes; RLIMIT_MEMLOCK
     UnitLimits limits;

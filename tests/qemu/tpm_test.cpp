@@ -52,7 +52,7 @@ protected:
     };
     static Process emulator_of(const Guest& guest) {
         const auto record = nlohmann::json::parse(guest.driver_state());
-        const auto pid = record.at("tpm").at("pid").get<pid_t>();
+        const auto pid = record.at("helpers").at(0).at("pid").get<pid_t>();
         return {pid, Fd{static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))}};
     }
     std::string state_folder() { return bed_.host.ports.folders.state + "/tpm/" + QemuBed::bare().uuid; }
@@ -67,12 +67,14 @@ protected:
     }
     /// A program in swtpm's place.
     void stand_in(const std::string& script) {
-        qemu::TpmProgram program{.path = bed_.host.folder.path + "/swtpm", .times = {}};
+        qemu::HelperPrograms programs;
+        auto& program = programs.swtpm;
+        program.path = bed_.host.folder.path + "/swtpm";
         std::ofstream{program.path} << "#!/bin/sh\n" << script << '\n';
         ::chmod(program.path.c_str(), 0755);
         program.times.answer = Duration{300};
         program.times.leave = Duration{300};
-        bed_.driver = std::make_unique<qemu::QemuDriver>(bed_.host.ports, bed_.times, program);
+        bed_.driver = std::make_unique<qemu::QemuDriver>(bed_.host.ports, bed_.times, programs);
     }
     /// Nobody holds a file in the folder of this test any more.
     bool nothing_runs() const {

@@ -154,58 +154,6 @@ void add_hostdev(Argv& line, const Hostdev& hostdev) {
     }
 }
 
-void add_virtiofs(Argv& line, const Filesystem& filesystem) {
-    if (!shares_memory(line.config))
-        refuse(fmt::format("filesystem '{}': virtiofs needs <memoryBacking><access mode='shared'/>",
-                           filesystem.target_dir));
-    if (line.runnable()) return;
-    const auto& source = filesystem.source;
-    if (!source || source->socket.empty())
-        throw Error{Code::unsupported_configuration,
-                    fmt::format("filesystem '{}': virtiofs needs <source socket=> of a virtiofsd that runs already",
-                                filesystem.target_dir)};
-    const std::string id = "chr-vu-" + filesystem.info.alias;
-    KeyValues chardev{"socket"};
-    chardev.add("id", id);
-    if (OpenedFile* connected = line.find("fs:" + filesystem.info.alias); connected && !line.by_path())
-        chardev.add("fd", line.give(std::move(connected->fd)));
-    else
-        chardev.add("path", source->socket);
-    line.arg("-chardev", chardev);
-    Json device;
-    device.set("driver", line.virtio_driver("vhost-user-fs", filesystem.model, filesystem.info)).set("chardev", id);
-    if (filesystem.driver) device.set("queue-size", filesystem.driver->queue);
-    device.set("tag", filesystem.target_dir);
-    if (filesystem.driver) set_virtio(device, filesystem.driver->virtio);
-    line.place(device, filesystem.info);
-    device.set("bootindex", filesystem.info.boot_order);
-    line.device(device, filesystem.info.alias);
-}
-
-void add_9p(Argv& line, const Filesystem& filesystem) {
-    const std::string id = "fsdev-" + filesystem.info.alias;
-    KeyValues backend{line.runnable() ? "synth" : "local"};
-    backend.add("id", id);
-    if (!line.runnable()) {
-        const std::string access = filesystem.accessmode;
-        backend.add("security_model", access == "mapped" ? "mapped" : access == "squash" ? "none" : "passthrough");
-        backend.add_text("multidevs", filesystem.multidevs == "default" ? "" : filesystem.multidevs);
-        if (!filesystem.fmode.empty()) backend.add("fmode", filesystem.fmode);
-        if (!filesystem.dmode.empty()) backend.add("dmode", filesystem.dmode);
-        backend.add("path", filesystem.source ? filesystem.source->dir : "");
-        if (filesystem.driver)
-            backend.add_text("writeout", filesystem.driver->wrpolicy == "immediate" ? "immediate" : "");
-        if (filesystem.readonly) backend.add("readonly", true);
-    }
-    line.arg("-fsdev", backend);
-    Json device;
-    device.set("driver", line.virtio_driver("virtio-9p", filesystem.model, filesystem.info));
-    if (filesystem.driver) set_virtio(device, filesystem.driver->virtio);
-    device.set("fsdev", id).set("mount_tag", filesystem.target_dir);
-    line.place(device, filesystem.info);
-    line.device(device, filesystem.info.alias);
-}
-
 }  // namespace
 
 void add_hostdevs(Argv& line) {
@@ -216,21 +164,6 @@ void add_hostdevs(Argv& line) {
                                                       "an <interface type='hostdev'>"));
         line.out.devices.emplace_back("/dev/vfio/vfio");
         line.device(pci_device(line, host, interface.info), interface.info.alias);
-    }
-}
-
-void add_filesystems(Argv& line) {
-    for (const auto& filesystem : line.config.devices.filesystems) {
-        const std::string driver = filesystem.driver ? filesystem.driver->type : "path";
-        if (driver == "virtiofs")
-            add_virtiofs(line, filesystem);
-        else if (driver == "path" && filesystem.type == "mount")
-            add_9p(line, filesystem);
-        else
-            throw Error{Code::unsupported_configuration,
-                        fmt::format("filesystem '{}': type '{}' with driver '{}' is not supported; use 'mount' with "
-                                    "'path' or 'virtiofs'",
-                                    filesystem.target_dir, filesystem.type, driver)};
     }
 }
 

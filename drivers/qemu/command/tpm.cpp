@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// TPMs: the host's own, one of an emulator that runs already, and one of an emulator of ours (qemu/tpm.hpp).
+// TPMs: the host's own, one of an emulator that runs already, and one of an emulator of ours (qemu/helpers/tpm.hpp).
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The TPM emulator's part of a guest's record.
+// A helper's part of a guest's record: what a later daemon must know of it.
 #pragma once
 
 #include <cstdint>
@@ -7,9 +7,9 @@
 
 namespace virtbus::qemu {
 
-/// What a later daemon must know of it.
-struct TpmRecord {
-    std::string alias;  ///< of the device: "tpm0"; empty: there is none
+struct HelperRecord {
+    std::string program;  ///< "swtpm", "virtiofsd" ...
+    std::string alias;    ///< of the device it serves: "tpm0"
     std::uint32_t pid = 0;
     std::uint64_t start_time = 0;
     std::string unit;

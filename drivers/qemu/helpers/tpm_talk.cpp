@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "qemu/tpm_talk.hpp"
+#include "qemu/helpers/tpm_talk.hpp"
 
 #include <fmt/format.h>
 #include <poll.h>

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "qemu/helpers/helpers.hpp"
+
+#include <fmt/format.h>
+
+#include "qemu/guest.hpp"
+#include "qemu/helpers/virtiofsd.hpp"
+
+namespace virtbus::qemu {
+
+namespace {
+
+HelperOrder with_log(HelperOrder order, const std::string& end) {
+    order.log += "-" + end + ".log";
+    return order;
+}
+
+Task<> start_tpm(std::shared_ptr<GuestCore> core, const TpmProgram& program, HelperOrder order,
+                 OpenedResources& opened) {
+    const Tpm* tpm = emulated_tpm(core->config);
+    if (!tpm) co_return;
+    const auto emulator = std::make_shared<TpmEmulator>(core->ports, program);
+    opened.files["tpm:" + tpm->info.alias].fd = co_await emulator->start(with_log(std::move(order), "swtpm"), *tpm);
+    core->take_helper(emulator);
+}
+
+Task<> start_file_servers(std::shared_ptr<GuestCore> core, const HelperPrograms& programs, HelperOrder order,
+                          OpenedResources& opened) {
+    for (const auto& filesystem : core->config.devices.filesystems) {
+        if (!needs_file_server(filesystem)) continue;
+        const auto& alias = filesystem.info.alias;
+        const auto program = find_virtiofsd(core->ports.files, programs.vhost_user_folders, filesystem);
+        const auto server = std::make_shared<FileServer>(core->ports, programs.times);
+        opened.files["fs:" + alias].fd =
+            co_await server->start(with_log(order, alias + "-virtiofsd"), filesystem, program);
+        core->take_helper(server);
+    }
+}
+
+}  // namespace
+
+std::vector<std::string> helper_problems(const DomainConfig& config, const HelperPrograms& programs, Files& files) {
+    std::vector<std::string> problems;
+    if (auto problem = tpm_problem(config, programs.swtpm); !problem.empty()) problems.push_back(std::move(problem));
+    for (const auto& filesystem : config.devices.filesystems) {
+        if (!needs_file_server(filesystem)) continue;
+        try {
+            find_virtiofsd(files, programs.vhost_user_folders, filesystem);
+        } catch (const Error& error) {
+            problems.emplace_back(error.what());
+        }
+    }
+    return problems;
+}
+
+Task<> start_helpers(std::shared_ptr<GuestCore> core, const HelperPrograms& programs, HelperOrder order,
+                     OpenedResources& opened) {
+    co_await start_tpm(core, programs.swtpm, order, opened);
+    co_await start_file_servers(core, programs, order, opened);
+}
+
+}  // namespace virtbus::qemu
