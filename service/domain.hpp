@@ -10,7 +10,9 @@
 #include <string>
 #include <vector>
 
+#include "service/checkpoints.hpp"
 #include "service/jobs.hpp"
+#include "service/snapshots.hpp"
 #include "service/views.hpp"
 #include "virtbus/caller.hpp"
 #include "virtbus/driver.hpp"
@@ -89,6 +91,10 @@ public:
 
     /// Sampled with a deadline; a guest that does not answer gives its last values, marked stale.
     virtual Task<TimedStats> stats(std::vector<std::string> groups) = 0;
+
+    virtual Snapshots& snapshots() = 0;
+    virtual Checkpoints& checkpoints() = 0;
+    virtual Backups& backups() = 0;
 
     // These act on the guest's front ends and do not queue behind other verbs.
     virtual Task<> send_key(std::vector<std::string> keys) = 0;

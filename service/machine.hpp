@@ -15,6 +15,7 @@
 #include "service/definition.hpp"
 #include "service/domain.hpp"
 #include "service/lane.hpp"
+#include "service/moments/no_moments.hpp"
 #include "service/run.hpp"
 #include "service/status.hpp"
 
@@ -63,6 +64,10 @@ public:
     JobPtr attach_device(std::string xml, ChangeScope scope, bool force, Caller caller) override;
     JobPtr detach_device(std::string xml, ChangeScope scope, bool force, Caller caller) override;
     JobPtr update_device(std::string xml, ChangeScope scope, bool force, Caller caller) override;
+
+    Snapshots& snapshots() override { return snapshots_; }
+    Checkpoints& checkpoints() override { return checkpoints_; }
+    Backups& backups() override { return backups_; }
 
     Task<TimedStats> stats(std::vector<std::string> groups) override;
     Task<> send_key(std::vector<std::string> keys) override;
@@ -228,6 +233,9 @@ private:
     std::optional<Definition> definition_;
     RunPtr run_;
     bool listed_ = false;
+    NoSnapshots snapshots_;
+    NoCheckpoints checkpoints_;
+    NoBackups backups_;
 };
 using MachinePtr = std::shared_ptr<Machine>;
 

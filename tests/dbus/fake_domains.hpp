@@ -12,6 +12,7 @@
 #include "service/audience.hpp"
 #include "service/domains.hpp"
 #include "service/jobs.hpp"
+#include "service/moments/no_moments.hpp"
 #include "virtbus/error.hpp"
 
 namespace virtbus::dbus {
@@ -97,6 +98,9 @@ public:
         return verb("update-device", "domain.configure", caller,
                     fmt::format("{} {} {}", xml, static_cast<int>(scope), force));
     }
+    Snapshots& snapshots() override { return snapshots_; }
+    Checkpoints& checkpoints() override { return checkpoints_; }
+    Backups& backups() override { return backups_; }
     Task<TimedStats> stats(std::vector<std::string> groups) override {
         TimedStats found;
         found.values["cpu.time"] = std::uint64_t{groups.size()};
@@ -150,6 +154,9 @@ private:
     Audience& audience_;
     Loop& loop_;
     DomainView view_;
+    NoSnapshots snapshots_;
+    NoCheckpoints checkpoints_;
+    NoBackups backups_;
 };
 
 class FakeDomains final : public Domains {
