@@ -70,8 +70,9 @@ public:
     virtual Task<> remove_internal(InternalSnapshot snapshot, std::stop_token stop) = 0;
     /// The disks alone, without memory: a moment to return to with Images::apply when the guest is gone.
     virtual Task<> take_disks_only(InternalSnapshot snapshot, std::stop_token stop) = 0;
-    /// Cancelled and failed merges leave the chain as it was.
-    virtual Task<> merge(ChainMerge merge, ProgressSink progress, std::stop_token stop) = 0;
+    /// Cancelled and failed merges leave the chain as it was. `resources` opens what is only read so far and must be
+    /// written.
+    virtual Task<> merge(ChainMerge merge, Resources& resources, ProgressSink progress, std::stop_token stop) = 0;
 };
 
 /// One change of a disk's bitmaps.
