@@ -164,6 +164,7 @@ void GuestCore::on_event(std::string_view name, const json& data) {
         {"DEVICE_DELETED", &GuestCore::on_device_deleted}, {"DEVICE_UNPLUG_GUEST_ERROR", &GuestCore::on_unplug_error},
         {"MEM_UNPLUG_ERROR", &GuestCore::on_unplug_error}, {"VSERPORT_CHANGE", &GuestCore::on_port},
         {"DEVICE_TRAY_MOVED", &GuestCore::on_tray},        {"MIGRATION", &GuestCore::on_migration_news},
+        {"JOB_STATUS_CHANGE", &GuestCore::on_job_news},
     };
     const auto self = shared_from_this();
     const auto step = life.on_event(name, data);
@@ -294,6 +295,10 @@ void GuestCore::on_migration_news(const json&) {
     for (const auto& waiting : std::exchange(waiting_for_migration_, {})) waiting.set();
 }
 
+void GuestCore::on_job_news(const json&) {
+    for (const auto& waiting : std::exchange(waiting_for_job_, {})) waiting.set();
+}
+
 // ---- the process
 
 void GuestCore::take_unit(Unit started) {
@@ -365,6 +370,7 @@ void GuestCore::process_gone() {
     gone_ = true;
     for (const auto& waiting : std::exchange(waiting_for_end_, {})) waiting.set();
     on_migration_news({});
+    on_job_news({});
     for (const auto& [name, waiting] : departures)
         waiting.fail(Error{Code::hypervisor_failed, fmt::format("QEMU of {} has ended", who())});
     if (published_) scope.spawn(finish(self));

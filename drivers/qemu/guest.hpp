@@ -79,6 +79,9 @@ public:
     /// Is kept when QEMU says something of its migration, or ends.
     void on_migration(Reply<>::Promise word) { waiting_for_migration_.push_back(std::move(word)); }
 
+    /// Is kept when a job of QEMU changes its state, or QEMU ends.
+    void on_job(Reply<>::Promise word) { waiting_for_job_.push_back(std::move(word)); }
+
     /// The monitor did not answer at adoption: not responsive until it does.
     void lost();
     void set_responsive(bool responsive);
@@ -111,6 +114,7 @@ private:
     void on_port(const nlohmann::json& data);
     void on_tray(const nlohmann::json& data);
     void on_migration_news(const nlohmann::json& data);
+    void on_job_news(const nlohmann::json& data);
     void monitor_ended(const Error& why);
     void process_gone();
 
@@ -125,7 +129,7 @@ private:
     GuestEvents* events_;
     std::uint64_t last_fdset_ = 1000000;
     std::vector<Event> early_;
-    std::vector<Reply<>::Promise> waiting_for_end_, waiting_for_migration_;
+    std::vector<Reply<>::Promise> waiting_for_end_, waiting_for_migration_, waiting_for_job_;
     Registration pidfd_watch_, kill_timer_;
     bool published_ = false, gone_ = false, responsive_ = true, reconnecting_ = false, detached_ = false;
 };

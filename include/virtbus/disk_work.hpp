@@ -75,7 +75,8 @@ public:
     virtual Task<> merge(ChainMerge merge, Resources& resources, ProgressSink progress, std::stop_token stop) = 0;
 };
 
-/// One change of a disk's bitmaps.
+/// One change of a disk's bitmaps. They live in what the disk writes to; of the images below, a merge takes up the
+/// bitmaps called `source` there, too. A bitmap in an image that is only read stays when it is removed.
 struct BitmapChange {
     enum class Kind { add, remove, merge, enable, disable } kind;
     std::string disk;    ///< target
@@ -94,9 +95,9 @@ struct BitmapFacts {
 };
 
 struct BackupPart {
-    std::string disk;     ///< target
-    ImageFile image;      ///< push: what the bytes go to; pull: the scratch image. It is there already, of that format
-    std::string bitmap;   ///< only what this bitmap has; "" = everything
+    std::string disk;  ///< target
+    ImageFile image;   ///< push: what the bytes go to; pull: the scratch image. It is there already, of that format
+    std::vector<std::string> since;          ///< only what these bitmaps have between them; none: everything
     std::string export_name, export_bitmap;  ///< pull
 };
 struct BackupRequest {
@@ -135,7 +136,7 @@ public:
 // ---- of a machine that does not run --------------------------------------------------------------------------------
 
 struct ImageFacts {
-    std::uint64_t size = 0;  ///< bytes the guest sees
+    std::uint64_t size = 0;            ///< bytes the guest sees
     std::optional<ImageFile> backing;  ///< as far as it is a local file
     std::vector<std::string> tags;     ///< internal snapshots
     struct Bitmap {
