@@ -29,6 +29,8 @@ public:
     virtual void release_name(const std::string& name, Machine& machine) = 0;
     /// Busy when somebody is deleting that variable store.
     virtual void require_store_stays(const std::string& path) = 0;
+    /// The name of another domain that has that device of the host; "" = nobody.
+    virtual std::string holder_of(const std::string& device, const Machine& but) = 0;
     /// It is gone: found by nobody any more.
     virtual void remove(Machine& machine) = 0;
 };

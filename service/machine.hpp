@@ -99,6 +99,8 @@ public:
     Task<> adopt(LiveStatus status, DomainConfig config, std::vector<std::string> unknown);
     /// The variable store is its own: by its definition, its run, or by its UUID. `path` lies in the store's folder.
     bool has_store(const std::string& path) const;
+    /// Its run has that device of the host.
+    bool holds(const std::string& device) const { return run_ && run_->resources && run_->resources->holds(device); }
     /// The jobs that concern it have changed.
     void refresh_jobs();
 

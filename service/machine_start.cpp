@@ -62,8 +62,14 @@ Task<> Machine::do_start(JobPtr job, StartOptions options, Caller caller) {
 
 ResourceBroker::Setting Machine::broker_setting() {
     const auto& folders = context_.store.folders();
-    return {context_.ports.files, context_.ports.log,          context_.links,
-            folders.logs,         folders.config + "/secrets", [this] { save_status(); }};
+    return {.files = context_.ports.files,
+            .log = context_.ports.log,
+            .links = context_.links,
+            .logs_folder = folders.logs,
+            .secrets_folder = folders.config + "/secrets",
+            .recorded = [this] { save_status(); },
+            .pci = context_.ports.pci,
+            .holder = [this](const std::string& device) { return context_.directory.holder_of(device, *this); }};
 }
 
 RunPtr Machine::new_run(HypervisorDriver* driver, DomainConfig config, std::vector<std::string> unknown) {

@@ -310,4 +310,10 @@ Task<std::string> Machines::domain_capabilities(std::string driver, std::string 
                                                   types.empty() ? std::string{} : types.front());
 }
 
+std::string Machines::holder_of(const std::string& device, const Machine& but) {
+    for (const auto& [uuid, machine] : by_uuid_)
+        if (machine.get() != &but && machine->holds(device)) return machine->view().name;
+    return {};
+}
+
 }  // namespace virtbus

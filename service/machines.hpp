@@ -49,6 +49,7 @@ public:
     void reserve_name(const std::string& name, Machine& machine) override;
     void release_name(const std::string& name, Machine& machine) override;
     void require_store_stays(const std::string& path) override;
+    std::string holder_of(const std::string& device, const Machine& but) override;
     void remove(Machine& machine) override;
 
     // ---- at start

@@ -16,6 +16,7 @@
 #include "service/host/host.hpp"
 #include "service/host/idle_exit.hpp"
 #include "service/host/log.hpp"
+#include "service/host/pci_devices.hpp"
 #include "service/host/seal.hpp"
 #include "service/machine_room.hpp"
 #include "service/options.hpp"
@@ -50,6 +51,8 @@ Task<> live(host::Host& host, Log& log, DaemonOptions options) {
                 options.system_mode};
     host::KeySeal seal{host.files, ports.folders.state + "/seal.key"};
     ports.seal = &seal;
+    host::SysfsPci pci{host.outside_workers};
+    ports.pci = &pci;
 
     network::TapLinks links{host.outside_workers};
     qemu::QemuDriver qemu{ports};

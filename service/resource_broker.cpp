@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "service/claims.hpp"
 #include "service/secrets.hpp"
 #include "virtbus/error.hpp"
 
@@ -59,16 +60,23 @@ Task<std::string> ResourceBroker::secret(SecretRef reference) {
 }
 
 Task<> ResourceBroker::close_link(std::string key) {
-    if (!setting_.links) co_return;
     try {
-        co_await setting_.links->close_link(key);
+        if (is_claim(key))
+            co_await release_claim(setting_.pci, key);
+        else if (setting_.links)
+            co_await setting_.links->close_link(key);
     } catch (const std::exception& e) {
-        setting_.log.warning(fmt::format("Taking down the link {} failed: {}", key, e.what()));
+        setting_.log.warning(fmt::format("Taking back {} failed: {}", key, e.what()));
     }
 }
 
+/// Until one is taken back it is in the list, so that nobody else takes the device.
 Task<> ResourceBroker::undo() {
-    for (const auto& link : std::exchange(links_, {})) co_await close_link(link.key);
+    while (!links_.empty()) {
+        const auto key = links_.back().key;
+        co_await close_link(key);
+        forget_link(key);
+    }
 }
 
 std::size_t ResourceBroker::renew(Deadline deadline, std::stop_token stop) {

@@ -59,6 +59,7 @@ PlainUnits::PlainUnits(Loop& loop, std::string launcher, std::optional<Account> 
 
 Task<Unit> PlainUnits::start(UnitRequest request, Deadline deadline, std::stop_token stop) {
     if (account_) hand_over(request.writable, *account_);
+    if (account_) give_nodes(request.given, *account_);
     Launch launch{loop_, request, request.capabilities ? std::nullopt : account_};
     const pid_t child = spawn(launch.standard_input());
     launch.release_standard_input();

@@ -99,4 +99,18 @@ void hand_over(const std::vector<std::string>& folders, const Account& account) 
     }
 }
 
+void give_nodes(const std::vector<std::string>& nodes, const Account& account) {
+    for (const auto& path : nodes) {
+        const Fd node{::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC)};
+        struct stat facts{};
+        if (!node || ::fstat(node.get(), &facts) != 0) continue;
+        if (!S_ISCHR(facts.st_mode))
+            throw Error{Code::internal, fmt::format("{} is no device node, so no guest gets it", path)};
+        if (facts.st_uid == account.uid) continue;
+        if (::fchownat(node.get(), "", account.uid, account.gid, AT_EMPTY_PATH) < 0)
+            throw Error{Code::internal,
+                        fmt::format("Giving the device {} to the guest's user: {}", path, std::strerror(errno))};
+    }
+}
+
 }  // namespace virtbus::systemd

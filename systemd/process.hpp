@@ -24,5 +24,7 @@ std::optional<Account> find_account(const std::string& user);
 
 /// Makes the account the owner of the folders a guest may write, and of the files in them.
 void hand_over(const std::vector<std::string>& folders, const Account& account);
+/// The same for device nodes that a guest opens itself. One that is missing is no error here: its user will say more.
+void give_nodes(const std::vector<std::string>& nodes, const Account& account);
 
 }  // namespace virtbus::systemd

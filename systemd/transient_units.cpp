@@ -91,6 +91,7 @@ TransientUnits::~TransientUnits() = default;
 Task<Unit> TransientUnits::start(UnitRequest request, Deadline deadline, std::stop_token stop) {
     const auto unit = unit_name(request);
     if (options_.account) hand_over(request.writable, *options_.account);
+    if (options_.account) give_nodes(request.given, *options_.account);
     Launch launch{loop_, request, std::nullopt};
     std::exception_ptr failure;
     bool ours = true;

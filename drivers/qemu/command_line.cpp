@@ -127,9 +127,10 @@ void leave_out_missing(DomainConfig& config, const OpenedResources& opened) {
 
 void fill_opened(DomainConfig& config, const OpenedResources& opened) {
     for (const auto& [index, link] : opened.links) {
+        if (link.ifname.empty()) continue;
         auto& target = config.devices.interfaces[index].target;
         if (!target) target.emplace();
-        if (!link.ifname.empty()) target->dev = link.ifname;
+        target->dev = link.ifname;
     }
     if (opened.vsock_cid && config.devices.vsock) {
         auto& cid = config.devices.vsock->cid;

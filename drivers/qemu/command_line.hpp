@@ -26,6 +26,7 @@ struct CommandLine {
     std::vector<Fd> owned;                 ///< keeps `fds` open until the process has them
     bool needs_network = false;            ///< opens AF_INET sockets itself (user networking, VNC on TCP, tcp consoles)
     std::vector<std::string> devices;      ///< device nodes it opens itself, e.g. /dev/kvm
+    std::vector<std::string> given;        ///< those of them that nobody else uses: they become its user's
 };
 
 /// One file the guest uses, and what opening it taught.
@@ -43,9 +44,9 @@ struct OpenedFile {
 /// Everything a start has opened, by a stable key:
 ///   "disk:vda", "disk:vda/1" (first backing image), and behind these ":data" (the data of a qcow2 image), ":socket"
 ///   (to its server), ":encryption", ":auth", ":cookies" (secrets); "usb:<alias>", "scsi:<alias>",
-///   "vhost-scsi:<alias>", "vfio:<alias>" (the group's node, not open), "hostdev:<alias>:auth" of host devices;
-///   "kernel", "initrd", "dtb", "acpi:<n>", "fwcfg:<n>", "loader", "nvram", "chardev:<alias>" (file back end, or the
-///   listening socket of a unix one), "chardev:<alias>/log", "vhost:<n>", "vdpa:<n>" (of interface n),
+///   "vhost-scsi:<alias>", "vfio:<alias>" and "vfio:disk:vda" (the group's node, not open), "hostdev:<alias>:auth" of
+///   host devices; "kernel", "initrd", "dtb", "acpi:<n>", "fwcfg:<n>", "loader", "nvram", "chardev:<alias>" (file back
+///   end, or the listening socket of a unix one), "chardev:<alias>/log", "vhost:<n>", "vdpa:<n>" (of interface n),
 ///   "rom:<alias>", "rng:<alias>", "vsock", "tpm:<alias>" (the control socket of an emulator, or the host's device) and
 ///   "tpm:<alias>/cancel"; links by the interface's index.
 struct OpenedResources {

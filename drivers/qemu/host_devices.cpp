@@ -65,8 +65,4 @@ std::string find_vfio_group(const std::string& root, const std::string& device) 
     return group.empty() ? group : "/dev/vfio/" + group;
 }
 
-std::string find_bound_driver(const std::string& root, const std::string& device) {
-    return link_name(root + "/sys/bus/" + device + "/driver");
-}
-
 }  // namespace virtbus::qemu

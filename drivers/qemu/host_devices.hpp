@@ -27,7 +27,5 @@ std::string find_scsi_generic(const std::string& root, unsigned host, unsigned b
 
 /// "/dev/vfio/12": the group of a device below /sys/bus, e.g. "pci/devices/0000:01:00.0". "" when it has none.
 std::string find_vfio_group(const std::string& root, const std::string& device);
-/// The driver that the device is bound to, e.g. "vfio-pci"; "" when there is none or no such device.
-std::string find_bound_driver(const std::string& root, const std::string& device);
 
 }  // namespace virtbus::qemu

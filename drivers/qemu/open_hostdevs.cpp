@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "qemu/host_devices.hpp"
+#include "qemu/image_levels.hpp"
 #include "qemu/opening.hpp"
 #include "virtbus/error.hpp"
 
@@ -49,6 +50,7 @@ Task<> open_usb(Opening& opening, const Hostdev& hostdev) {
     OpenedFile file;
     file.path = choose_usb(found, hostdev);
     if (file.path.empty()) co_return;
+    opening.resources.claim("usb:" + file.path.substr(std::string_view{"/dev/bus/usb/"}.size()), hostdev.info.alias);
     file.fd = co_await opening.resources.open_file(opening.options.host_root + file.path, Access::read_write);
     opening.opened.files["usb:" + hostdev.info.alias] = std::move(file);
 }
@@ -78,25 +80,72 @@ Task<> open_scsi(Opening& opening, const Hostdev& hostdev) {
     if (file.path.empty())
         refuse(fmt::format("SCSI device {}:{}:{}:{} is not there, or has no node of the driver 'sg'", host, at->bus,
                            at->target, at->unit));
+    if (!hostdev.shareable)
+        opening.resources.claim(fmt::format("scsi:{}:{}:{}:{}", host, at->bus, at->target, at->unit),
+                                hostdev.info.alias);
     opening.opened.files["scsi:" + hostdev.info.alias] = std::move(file);
 }
 
-Task<> open_vfio(Opening& opening, std::string alias, std::string device, bool pci) {
-    struct Found {
-        std::string group, driver;
-    };
-    const auto found =
-        co_await opening.work("looking for an assigned device", [root = opening.options.host_root, device] {
-            return Found{find_vfio_group(root, device), find_bound_driver(root, device)};
-        });
-    const std::string name = device.substr(device.rfind('/') + 1);
-    if (pci && !found.driver.starts_with("vfio"))
-        refuse(
-            fmt::format("PCI device {} is {}, not bound to vfio-pci, and virtbus does not take it from its driver; say "
-                        "'driverctl set-override {} vfio-pci'",
-                        name, found.driver.empty() ? "bound to no driver" : "used by " + found.driver, name));
-    if (found.group.empty()) refuse(fmt::format("device {} is in no IOMMU group of this host", name));
-    opening.opened.files["vfio:" + alias].path = found.group;
+/// The node of the group of a device below /sys/bus.
+Task<> open_vfio(Opening& opening, std::string key, std::string device) {
+    const auto group =
+        co_await opening.work("looking for an assigned device",
+                              [root = opening.options.host_root, device] { return find_vfio_group(root, device); });
+    if (group.empty())
+        refuse(fmt::format("device {} is in no IOMMU group of this host", device.substr(device.rfind('/') + 1)));
+    opening.opened.files["vfio:" + key].path = group;
+}
+
+std::string text_of(const HostPciAddress& at) {
+    return fmt::format("{:04x}:{:02x}:{:02x}.{:x}", at.domain, at.bus, at.slot, at.function);
+}
+
+/// A PCI device that the guest gets, and the key of its group's node.
+struct WantedPci {
+    PciRequest request;
+    std::string key;
+};
+
+void want_hostdev(std::vector<WantedPci>& wanted, const Hostdev& hostdev) {
+    const auto* at = address_of<HostPciAddress>(hostdev);
+    if (!at || hostdev.type != HostdevType::pci || hostdev.mode != "subsystem") return;
+    const std::string model = hostdev.driver ? hostdev.driver->model : "";
+    const auto& alias = hostdev.info.alias;
+    wanted.push_back(
+        {{text_of(*at), alias, hostdev.managed.value_or(false), model.empty() ? "vfio-pci" : model}, alias});
+}
+
+void want_interface(std::vector<WantedPci>& wanted, const Interface& interface) {
+    const auto* at = interface.type == InterfaceType::hostdev && interface.source && interface.source->host_address
+                         ? std::get_if<HostPciAddress>(&*interface.source->host_address)
+                         : nullptr;
+    if (!at) return;
+    const auto& alias = interface.info.alias;
+    wanted.push_back({{text_of(*at), alias, interface.managed.value_or(false), "vfio-pci"}, alias});
+}
+
+void want_disk(std::vector<WantedPci>& wanted, const Disk& disk) {
+    if (!disk.source || disk.target.tray == "open" || disk.type == StorageType::vhostuser) return;
+    const auto chain = written_levels(disk);
+    for (std::size_t level = 0; level < chain.levels.size(); ++level) {
+        const auto* source = chain.levels[level].source;
+        if (chain.levels[level].type != StorageType::nvme || !source || !source->address) continue;
+        wanted.push_back({{text_of(*source->address), disk.info.alias, source->managed.value_or(false), "vfio-pci"},
+                          level_key(disk, level)});
+    }
+}
+
+Task<> open_pci(Opening& opening) {
+    const auto& devices = opening.config.devices;
+    std::vector<WantedPci> wanted;
+    for (const auto& hostdev : devices.hostdevs) want_hostdev(wanted, hostdev);
+    for (const auto& interface : devices.interfaces) want_interface(wanted, interface);
+    for (const auto& disk : devices.disks) want_disk(wanted, disk);
+    if (wanted.empty()) co_return;
+    std::vector<PciRequest> requests;
+    for (const auto& each : wanted) requests.push_back(each.request);
+    co_await opening.resources.take_pci(std::move(requests));
+    for (auto& each : wanted) co_await open_vfio(opening, each.key, "pci/devices/" + each.request.address);
 }
 
 Task<> open_hostdev(Opening& opening, const Hostdev& hostdev) {
@@ -107,12 +156,10 @@ Task<> open_hostdev(Opening& opening, const Hostdev& hostdev) {
         file.path = "/dev/vhost-scsi";
         file.fd = co_await opening.resources.open_file(opening.options.host_root + file.path, Access::read_write);
     }
-    if (const auto* at = address_of<HostMdevAddress>(hostdev); at && hostdev.type == HostdevType::mdev)
-        co_await open_vfio(opening, hostdev.info.alias, "mdev/devices/" + at->uuid, false);
-    if (const auto* at = address_of<HostPciAddress>(hostdev); at && hostdev.type == HostdevType::pci)
-        co_await open_vfio(
-            opening, hostdev.info.alias,
-            fmt::format("pci/devices/{:04x}:{:02x}:{:02x}.{:x}", at->domain, at->bus, at->slot, at->function), true);
+    if (const auto* at = address_of<HostMdevAddress>(hostdev); at && hostdev.type == HostdevType::mdev) {
+        opening.resources.claim("mdev:" + at->uuid, hostdev.info.alias);
+        co_await open_vfio(opening, hostdev.info.alias, "mdev/devices/" + at->uuid);
+    }
 }
 
 }  // namespace
@@ -120,6 +167,7 @@ Task<> open_hostdev(Opening& opening, const Hostdev& hostdev) {
 Task<> open_hostdevs(Opening& opening) {
     for (const auto& hostdev : opening.config.devices.hostdevs)
         if (hostdev.mode == "subsystem") co_await open_hostdev(opening, hostdev);
+    co_await open_pci(opening);
 }
 
 }  // namespace virtbus::qemu

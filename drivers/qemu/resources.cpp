@@ -294,7 +294,7 @@ void choose_ports(Opening& opening) {
 
 bool needs_link(InterfaceType type) {
     return type == InterfaceType::bridge || type == InterfaceType::network || type == InterfaceType::direct ||
-           type == InterfaceType::ethernet;
+           type == InterfaceType::ethernet || type == InterfaceType::hostdev;
 }
 
 Task<> open_links(Opening& opening) {

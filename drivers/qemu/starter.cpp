@@ -45,9 +45,13 @@ std::uint64_t file_size(int fd) {
 
 std::uint64_t locked_memory(const DomainConfig& config) {
     const bool assigned =
-        !config.devices.hostdevs.empty() || std::ranges::any_of(config.devices.interfaces, [](auto& interface) {
-            return interface.type == InterfaceType::vdpa || interface.type == InterfaceType::hostdev;
-        });
+        !config.devices.hostdevs.empty() ||
+        std::ranges::any_of(config.devices.interfaces,
+                            [](auto& interface) {
+                                return interface.type == InterfaceType::vdpa ||
+                                       interface.type == InterfaceType::hostdev;
+                            }) ||
+        std::ranges::any_of(config.devices.disks, [](auto& disk) { return disk.type == StorageType::nvme; });
     if (!assigned && !(config.memory_backing && config.memory_backing->locked)) return 0;
     // What QEMU needs besides the guest's memory is not known before; libvirt's gigabyte has proved enough.
     return config.memory.value_or(0) + (1ULL << 30);
@@ -92,6 +96,7 @@ UnitRequest unit_request(const DomainConfig& config, const GuestRecord& record, 
     request.output = output;
     request.network = line.needs_network;
     request.devices = std::move(line.devices);
+    request.given = std::move(line.given);
     request.writable = {guest_sockets(record)};
     request.slice = slice_of(config);
     request.memory_locked = locked_memory(config);

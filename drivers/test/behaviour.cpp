@@ -20,17 +20,28 @@ struct Row {
     Member member;
 };
 const std::array rows{
-    Row{"start-delay-ms", &Behaviour::start_delay},  Row{"shutdown-delay-ms", &Behaviour::shutdown_delay},
-    Row{"die-after-ms", &Behaviour::die_after},      Row{"ignore-kill-ms", &Behaviour::ignore_kill_for},
-    Row{"fail-start", &Behaviour::fail_start},       Row{"hang-start", &Behaviour::hang_start},
-    Row{"hang-shutdown", &Behaviour::hang_shutdown}, Row{"hang-verbs", &Behaviour::hang_verbs},
-    Row{"fail-save", &Behaviour::fail_save},         Row{"fail-restore", &Behaviour::fail_restore},
-    Row{"save-ms", &Behaviour::save_time},           Row{"hang-save", &Behaviour::hang_save},
-    Row{"unresponsive", &Behaviour::unresponsive},   Row{"ignore-kill", &Behaviour::ignore_kill},
-    Row{"fail-adopt", &Behaviour::fail_adopt},       Row{"open-disks", &Behaviour::open_disks},
-    Row{"fail-attach", &Behaviour::fail_attach},     Row{"hang-attach", &Behaviour::hang_attach},
-    Row{"unplug", &Behaviour::unplug},               Row{"unplug-delay-ms", &Behaviour::unplug_delay},
+    Row{"start-delay-ms", &Behaviour::start_delay},
+    Row{"shutdown-delay-ms", &Behaviour::shutdown_delay},
+    Row{"die-after-ms", &Behaviour::die_after},
+    Row{"ignore-kill-ms", &Behaviour::ignore_kill_for},
+    Row{"fail-start", &Behaviour::fail_start},
+    Row{"hang-start", &Behaviour::hang_start},
+    Row{"hang-shutdown", &Behaviour::hang_shutdown},
+    Row{"hang-verbs", &Behaviour::hang_verbs},
+    Row{"fail-save", &Behaviour::fail_save},
+    Row{"fail-restore", &Behaviour::fail_restore},
+    Row{"save-ms", &Behaviour::save_time},
+    Row{"hang-save", &Behaviour::hang_save},
+    Row{"unresponsive", &Behaviour::unresponsive},
+    Row{"ignore-kill", &Behaviour::ignore_kill},
+    Row{"fail-adopt", &Behaviour::fail_adopt},
+    Row{"open-disks", &Behaviour::open_disks},
+    Row{"fail-attach", &Behaviour::fail_attach},
+    Row{"hang-attach", &Behaviour::hang_attach},
+    Row{"unplug", &Behaviour::unplug},
+    Row{"unplug-delay-ms", &Behaviour::unplug_delay},
     Row{"unplug-wait-ms", &Behaviour::unplug_wait},
+    Row{"take-devices", &Behaviour::take_devices},
 };
 
 [[noreturn]] void refuse(std::string_view attribute, std::string_view value, std::string_view allowed) {

@@ -38,6 +38,7 @@ struct Behaviour {
     std::string unplug;            ///< unplug: "refuse", or "ignore" the request to give a device up; else obeys
     Duration unplug_delay{0};      ///< unplug-delay-ms: until a device is given up
     Duration unplug_wait{5000};    ///< unplug-wait-ms: how long a detach waits for that
+    bool take_devices = false;     ///< take-devices: PCI devices of the host are really taken for it
     bool open_disks = false;       ///< open-disks: the files of its disks are opened, and must be there
 };
 

@@ -61,6 +61,7 @@ Task<std::unique_ptr<Guest>> TestDriver::start(StartRequest request) {
         if (!interface.target) interface.target.emplace();
         interface.target->dev = link.ifname;
     }
+    if (behaviour.take_devices) co_await request.resources.take_pci(pci_devices(config.devices.hostdevs));
     if (behaviour.hang_start) {
         Reply<> never{loop_};
         co_await never.wait(fmt::format("the start of test domain '{}'", config.name), request.deadline, request.stop);

@@ -22,6 +22,8 @@ Task<> TestGuest::prepare(DeviceRequest& request, Device& device, std::stop_toke
         if (!interface->target) interface->target.emplace();
         interface->target->dev = link.ifname;
     }
+    if (auto* hostdev = std::get_if<Hostdev>(&device); hostdev && behaviour_.take_devices)
+        co_await request.resources.take_pci(pci_devices({*hostdev}));
     if (behaviour_.hang_attach) {
         Reply<> never{loop_};
         hanging_.push_back(never.promise());

@@ -47,4 +47,15 @@ bool needs_link(InterfaceType type) {
            type == InterfaceType::direct;
 }
 
+std::vector<PciRequest> pci_devices(const std::vector<Hostdev>& hostdevs) {
+    std::vector<PciRequest> all;
+    for (const auto& hostdev : hostdevs) {
+        const auto* at = hostdev.source.address ? std::get_if<HostPciAddress>(&*hostdev.source.address) : nullptr;
+        if (!at || hostdev.type != HostdevType::pci) continue;
+        all.push_back({fmt::format("{:04x}:{:02x}:{:02x}.{:x}", at->domain, at->bus, at->slot, at->function),
+                       hostdev.info.alias, hostdev.managed.value_or(false), "vfio-pci"});
+    }
+    return all;
+}
+
 }  // namespace virtbus::test_driver

@@ -52,6 +52,14 @@ public:
 
 enum class Access { read, read_write };
 
+/// A PCI device of the host that a device of the guest stands for.
+struct PciRequest {
+    std::string address;   ///< "0000:01:00.0"
+    std::string alias;     ///< of the guest's device
+    bool managed = false;  ///< taken from its driver, and given back at the end of the device or the run
+    std::string driver;    ///< that is to have it meanwhile: "vfio-pci" or a variant of it
+};
+
 /// Opens what a guest needs, on workers and under the start's deadline, records it and undoes it when the start fails.
 class Resources {
 public:
@@ -63,6 +71,14 @@ public:
     /// Appends to a log in the logs folder, made if missing.
     virtual Task<Fd> open_log(std::string path) = 0;
     virtual Task<Link> open_link(LinkRequest request) = 0;
+    /// Gives the guest all these, which are opened at once: IOMMU groups go to one guest as a whole. DeviceInUse,
+    /// naming the device and the guest or the driver that has it.
+    virtual Task<> take_pci(std::vector<PciRequest>) {
+        throw Error{Code::unsupported, "no PCI device can be taken from this host"};
+    }
+    /// Another device of the host that serves one guest, by a name that only it has: "usb:003/004". DeviceInUse, naming
+    /// the guest that has it. It is released as links are.
+    virtual void claim(std::string /*device*/, std::string /*alias*/) {}
     /// The bytes of a stored secret. They belong into sealed memory for the guest: never into argv, logs or files.
     virtual Task<std::string> secret(SecretRef) { throw Error{Code::unsupported, "no secrets are kept here"}; }
     virtual std::stop_token stop() const = 0;

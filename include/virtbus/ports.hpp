@@ -191,6 +191,7 @@ struct UnitRequest {
     bool network = false;                  ///< needs AF_INET/AF_INET6 of its own
     std::vector<std::string> devices;      ///< device nodes it may open itself, e.g. /dev/kvm
     std::vector<std::string> writable;     ///< folders it may write; they and the files in them become its user's
+    std::vector<std::string> given;        ///< device nodes that become its user's
     /// Not 0: a helper that serves files of the host to their owners' rules. It is root where machines are not, with
     /// only these capabilities (bits), and nothing hides the `shared` folders from it, which keep their owners.
     std::uint64_t capabilities = 0;
@@ -248,6 +249,31 @@ public:
     virtual std::string of(std::string_view text) = 0;
 };
 
+/// One PCI device of the host as its kernel has it. Addresses are written "0000:01:00.0".
+struct PciFacts {
+    bool there = false;
+    std::string driver;         ///< that has it; "" = none
+    std::string override_name;  ///< the only driver that may take it; "" = any
+    std::string group;          ///< of the IOMMU; "" = in none
+    bool bridge = false;
+    struct Member {
+        std::string address, driver;
+        bool bridge = false;
+    };
+    std::vector<Member> members;  ///< of its group, itself among them
+};
+
+/// Gives PCI devices of the host from one driver to another. Who may have which is service's to decide.
+class PciDevices {
+public:
+    virtual ~PciDevices() = default;
+    virtual Task<PciFacts> look(std::string address, Deadline deadline, std::stop_token stop = {}) = 0;
+    /// Takes the device from its driver and gives it to `driver`. What has been done when it throws is for give_back.
+    virtual Task<> bind(std::string address, std::string driver, Deadline deadline, std::stop_token stop = {}) = 0;
+    /// Makes it as `before` was, if it is free or `bound` has it. Can be repeated; a device that is gone is no error.
+    virtual Task<> give_back(std::string address, std::string bound, PciFacts before, Deadline deadline) = 0;
+};
+
 /// Where things live; see the table in HACKING.md. Folders end without a slash.
 struct Folders {
     std::string config, state, runtime, cache, logs;
@@ -265,7 +291,8 @@ struct Ports {
     Folders folders;
     std::string boot_id;
     bool system_mode = false;
-    Seal* seal = nullptr;  ///< null: nothing is known to be our own
+    Seal* seal = nullptr;       ///< null: nothing is known to be our own
+    PciDevices* pci = nullptr;  ///< null: no PCI device is given to a guest
 };
 
 }  // namespace virtbus

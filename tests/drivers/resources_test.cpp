@@ -43,8 +43,16 @@ public:
         secrets.push_back(reference.uuid + reference.usage);
         co_return "opensesame";
     }
+    Task<> take_pci(std::vector<PciRequest> wanted) override {
+        for (const auto& each : wanted)
+            taken.push_back(
+                fmt::format("{} {} {} {}", each.address, each.alias, each.managed ? "managed" : "own", each.driver));
+        co_return;
+    }
+    void claim(std::string device, std::string alias) override { claims.push_back(device + " " + alias); }
     std::stop_token stop() const override { return {}; }
 
+    std::vector<std::string> taken, claims;
     std::vector<std::string> secrets;
     std::vector<std::string> opened;
     std::vector<LinkRequest> requests;
@@ -337,9 +345,39 @@ TEST_F(Opening, UsbDevicesAreFoundAndOpened) {
     plug("3-2", "046d\n", "ffff\n", 8);
     auto found = open_here();
     EXPECT_EQ(resources.opened.back(), "rw " + path("host/dev/bus/usb/003/007"));
+    EXPECT_EQ(resources.claims, (std::vector<std::string>{"usb:003/007 hostdev0"}));
     EXPECT_NE(line_of(config, found).find(R"("driver":"usb-host","hostdevice":"/dev/fdset/1")"), std::string::npos);
     plug("3-4", "046d\n", "c52b\n", 9);
     EXPECT_THROW(open_here(), Error) << "two fit, and none was chosen";
+}
+
+TEST_F(Opening, PciDevicesAreTakenTogetherAndTheirGroupsAllowed) {
+    for (const auto& [address, group] :
+         {std::pair{"0000:01:00.0", "12"}, {"0000:02:00.0", "13"}, {"0000:03:10.1", "14"}}) {
+        std::filesystem::create_directories(path(fmt::format("host/sys/kernel/iommu_groups/{}", group)));
+        std::filesystem::create_directories(path(fmt::format("host/sys/bus/pci/devices/{}", address)));
+        std::filesystem::create_directory_symlink(
+            path(fmt::format("host/sys/kernel/iommu_groups/{}", group)),
+            path(fmt::format("host/sys/bus/pci/devices/{}/iommu_group", address)));
+    }
+    const auto config = domain(
+        "<hostdev mode='subsystem' type='pci' managed='yes'><driver name='vfio' "
+        "model='mlx5_vfio_pci'/><source><address "
+        "domain='0' bus='1' slot='0' function='0'/></source></hostdev>"
+        "<disk type='nvme'><driver name='qemu' type='raw'/><source type='pci' managed='yes' namespace='1'><address "
+        "domain='0' bus='2' slot='0' function='0'/></source><target dev='vda'/></disk>"
+        "<interface type='hostdev'><mac address='52:54:00:aa:bb:cc'/><source><address type='pci' domain='0' bus='3' "
+        "slot='0x10' function='1'/></source></interface>");
+    OpenOptions options;
+    options.host_root = path("host");
+    auto opened = bed.run(open_resources(config, resources, bed.workers, options));
+    EXPECT_EQ(resources.taken,
+              (std::vector<std::string>{"0000:01:00.0 hostdev0 managed mlx5_vfio_pci", "0000:03:10.1 net0 own vfio-pci",
+                                        "0000:02:00.0 virtio-disk0 managed vfio-pci"}));
+    line_of(config, opened);
+    EXPECT_EQ(command.given, (std::vector<std::string>{"/dev/vfio/13", "/dev/vfio/12", "/dev/vfio/14"}));
+    for (const auto& node : command.given)
+        EXPECT_NE(std::ranges::find(command.devices, node), command.devices.end()) << node;
 }
 
 TEST_F(Opening, WhatIsMissingIsAnErrorUnlessItIsOptional) {

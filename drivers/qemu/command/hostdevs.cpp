@@ -36,11 +36,6 @@ Json pci_device(Argv& line, const std::string& host, const DeviceInfo& info) {
     return device.set("bootindex", line.boot_index(info, ""));
 }
 
-void take_vfio(Argv& line, const std::string& alias) {
-    line.out.devices.emplace_back("/dev/vfio/vfio");
-    if (const OpenedFile* group = line.find("vfio:" + alias)) line.out.devices.push_back(group->path);
-}
-
 void add_pci(Argv& line, const Hostdev& hostdev) {
     if (hostdev.driver && !hostdev.driver->name.empty() && hostdev.driver->name != "vfio")
         refuse(fmt::format("PCI devices are assigned by the driver 'vfio', not '{}'", hostdev.driver->name));
@@ -162,8 +157,11 @@ void add_hostdevs(Argv& line) {
         if (interface.type != InterfaceType::hostdev || line.runnable()) continue;
         const auto host = text_of(get<HostPciAddress>(interface.source ? interface.source->host_address : std::nullopt,
                                                       "an <interface type='hostdev'>"));
-        line.out.devices.emplace_back("/dev/vfio/vfio");
-        line.device(pci_device(line, host, interface.info), interface.info.alias);
+        take_vfio(line, interface.info.alias);
+        Json device = pci_device(line, host, interface.info);
+        if (interface.teaming && interface.teaming->type == "transient")
+            device.set("failover_pair_id", interface.teaming->persistent);
+        line.device(device, interface.info.alias);
     }
 }
 

@@ -251,10 +251,18 @@ Json network_storage(Argv& line, const SourcePlace& place, const StorageSource& 
     return protocol->write(line, place, source, auth);
 }
 
+void take_vfio(Argv& line, const std::string& key) {
+    line.out.devices.emplace_back("/dev/vfio/vfio");
+    const OpenedFile* group = line.find("vfio:" + key);
+    if (!group) return;
+    line.out.devices.push_back(group->path);
+    line.out.given.push_back(group->path);
+}
+
 Json nvme_storage(Argv& line, const SourcePlace& place, const StorageSource& source) {
     if (!source.address) refuse(place, "an NVMe source needs the <address> of its controller");
     const auto& at = *source.address;
-    line.out.devices.emplace_back("/dev/vfio/vfio");
+    take_vfio(line, place.key);
     return Json{}
         .set("driver", "nvme")
         .set("device", fmt::format("{:04x}:{:02x}:{:02x}.{:x}", at.domain, at.bus, at.slot, at.function))

@@ -21,6 +21,9 @@ struct SourcePlace {
 Json network_storage(Argv& line, const SourcePlace& place, const StorageSource& source, const StorageAuth* auth);
 Json nvme_storage(Argv& line, const SourcePlace& place, const StorageSource& source);
 
+/// QEMU opens the node of the device's IOMMU group itself; it may.
+void take_vfio(Argv& line, const std::string& key);
+
 /// For the stand-alone form: which files hold the secrets.
 void name_secrets(const DomainConfig& config, OpenedResources& opened);
 
