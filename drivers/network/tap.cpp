@@ -3,11 +3,14 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/ethtool.h>
 #include <linux/if_link.h>
 #include <linux/if_tun.h>
+#include <linux/sockios.h>
 #include <netlink/addr.h>
 #include <sys/ioctl.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -188,6 +191,26 @@ Tap attach_tap(const std::string& name, unsigned queues, bool vnet_header) {
         set_interface(tap.fds.back().get(), name, tap_flags(queues, vnet_header));
     }
     return tap;
+}
+
+void set_coalesced_frames(const std::string& name, unsigned frames) {
+    constexpr unsigned most_frames = 64;  // more the kernel would take as 64 without a word
+    if (frames > most_frames)
+        throw Error{Code::unsupported_configuration,
+                    fmt::format("<coalesce> of {} frames on '{}'; {} is the most", frames, name, most_frames)};
+    const Fd socket{::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
+    struct ethtool_coalesce settings{};
+    struct ifreq request{};
+    std::memcpy(request.ifr_name, name.data(), std::min(name.size(), sizeof request.ifr_name - 1));
+    request.ifr_data = reinterpret_cast<char*>(&settings);
+    settings.cmd = ETHTOOL_GCOALESCE;
+    int status = ::ioctl(socket.get(), SIOCETHTOOL, &request);
+    settings.cmd = ETHTOOL_SCOALESCE;
+    settings.rx_max_coalesced_frames = frames;
+    if (status == 0) status = ::ioctl(socket.get(), SIOCETHTOOL, &request);
+    if (status != 0)
+        throw Error{Code::hypervisor_failed,
+                    fmt::format("setting how many frames '{}' gathers: {}", name, std::strerror(errno))};
 }
 
 void remove_tap(const std::string& name, int index) {

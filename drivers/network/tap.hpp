@@ -42,6 +42,9 @@ Tap make_tap(const TapRequest& request);
 /// Opens a tap or macvtap that somebody else made, and changes nothing of it.
 Tap attach_tap(const std::string& name, unsigned queues, bool vnet_header);
 
+/// How many frames from the guest the host's side may gather before it goes on with them; 0 = none. Blocks.
+void set_coalesced_frames(const std::string& name, unsigned frames);
+
 /// Removes the device if it is still the one of that name and index; else it is gone already.
 void remove_tap(const std::string& name, int index);
 

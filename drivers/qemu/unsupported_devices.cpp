@@ -46,6 +46,12 @@ void check_link(const Checked& it) {
     if (interface.type == InterfaceType::direct || interface.type == InterfaceType::vds)
         it.refuse(fmt::format("links of type '{}' are not served; 'bridge', 'ethernet' and 'user' are",
                               word(interface.type)));
+    if (interface.type == InterfaceType::hostdev) {
+        if (interface.virtual_port) it.refuse("virtual ports (802.1Qbh) are not served");
+        if (interface.bandwidth) it.refuse("bandwidth is not limited on a device that the guest drives itself");
+        if (interface.vlan && (interface.vlan->tags.size() > 1 || interface.vlan->trunk.value_or(false)))
+            it.refuse("a virtual function takes one VLAN tag");
+    }
     if (!is_tap(interface)) return;
     if (interface.virtual_port) it.refuse("virtual ports (Open vSwitch, 802.1Qbg) are not served");
     if (interface.vlan && !interface.vlan->tags.empty()) it.refuse("VLAN tags on a Linux bridge are not served");
@@ -53,11 +59,10 @@ void check_link(const Checked& it) {
         it.refuse(
             fmt::format("network filters are not served, and without '{}' the guest would be less confined than asked",
                         interface.filterref->filter));
-    if (interface.bandwidth && interface.bandwidth->outbound)
-        it.refuse("limits of what a guest sends (<outbound>) are not served; <inbound> is");
     if (interface.backend && !interface.backend->tap.empty() && interface.backend->tap != "/dev/net/tun")
         it.refuse("taps come from /dev/net/tun; another <backend tap=> is not served");
-    if (interface.coalesce_rx_frames_max) it.refuse("coalescing of frames on a link is not served yet");
+    if (interface.coalesce_rx_frames_max.value_or(0) > 64)
+        it.refuse("a tap device gathers at most 64 frames (<coalesce>)");
     if (interface.trust_guest_rx_filters.value_or(false) && interface.type == InterfaceType::direct)
         it.refuse("trusting the guest's receive filters is not served yet");
 }

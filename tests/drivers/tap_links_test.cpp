@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Links of domains, in a network namespace of their own.
 #include <gtest/gtest.h>
+#include <linux/ethtool.h>
+#include <linux/pkt_cls.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 
 #include "network/links.hpp"
+#include "network/shaping.hpp"
+#include "network/virtual_function.hpp"
 #include "service/host/workers.hpp"
 #include "tests/support/run.hpp"
 
@@ -77,10 +84,102 @@ TEST_F(TapLinksTest, WhatAGuestReceivesIsLimited) {
     run(loop, links.close_link(link.undo_key));
 }
 
+/// Not every kernel has the modules.
+bool has_policing() {
+    static const bool has =
+        std::system(
+            "(ip tuntap add dev probe0 mode tap && tc qdisc add dev probe0 ingress && tc filter add dev probe0 "
+            "parent ffff: protocol all u32 match u32 0 0 police rate 1mbit burst 128kb drop) >/dev/null 2>&1") == 0;
+    (void)std::system("ip link del probe0 >/dev/null 2>&1");
+    return has;
+}
+
+TEST_F(TapLinksTest, WhatAGuestSendsIsLimitedWhereTheKernelCan) {
+    auto wanted = request(InterfaceType::bridge);
+    auto& limit = wanted.interface.bandwidth.emplace().outbound.emplace();
+    limit.average = 1000;  // KiB a second
+    limit.burst = 1024;
+    if (!has_policing()) {
+        wanted.interface.target.emplace().dev = "limited0";
+        EXPECT_EQ(refusal(wanted), Code::unsupported_configuration);
+        EXPECT_EQ(::if_nametoindex("limited0"), 0u) << "a link without its limit stays";
+        GTEST_SKIP() << "this kernel has no traffic policing";
+    }
+    const auto link = open(wanted);
+    const auto filters = output_of("tc filter show dev " + link.ifname + " parent ffff:");
+    EXPECT_NE(filters.find("rate 8192Kbit burst 1Mb"), std::string::npos) << filters;
+    EXPECT_NE(filters.find("action drop"), std::string::npos) << filters;
+    run(loop, links.close_link(link.undo_key));
+}
+
+TEST_F(TapLinksTest, ThePoliceIsTold) {
+    const auto message = network::police_request(7, 1024000, 1048576, 5120000);
+    const auto* header = nlmsg_hdr(message.get());
+    EXPECT_EQ(header->nlmsg_type, RTM_NEWTFILTER);
+    const auto* filter = static_cast<const tcmsg*>(nlmsg_data(header));
+    EXPECT_EQ(filter->tcm_ifindex, 7);
+    EXPECT_EQ(filter->tcm_parent, 0xffff0000u);
+    nlattr *top[TCA_MAX + 1], *options[TCA_U32_MAX + 1], *police[TCA_POLICE_MAX + 1];
+    ASSERT_EQ(nlmsg_parse(nlmsg_hdr(message.get()), sizeof(tcmsg), top, TCA_MAX, nullptr), 0);
+    ASSERT_EQ(nla_parse_nested(options, TCA_U32_MAX, top[TCA_OPTIONS], nullptr), 0);
+    ASSERT_EQ(nla_parse_nested(police, TCA_POLICE_MAX, options[TCA_U32_POLICE], nullptr), 0);
+    ASSERT_TRUE(police[TCA_POLICE_TBF] && police[TCA_POLICE_RATE] && police[TCA_POLICE_PEAKRATE]);
+    const auto* rule = static_cast<const tc_police*>(nla_data(police[TCA_POLICE_TBF]));
+    EXPECT_EQ(rule->action, TC_POLICE_SHOT);
+    EXPECT_EQ(rule->rate.rate, 1024000u);
+    EXPECT_EQ(rule->peakrate.rate, 5120000u);
+    EXPECT_EQ(rule->burst, 16000000u) << "1 MiB at 1000 KiB/s is 1.024 s, in ticks of 64 ns";
+    EXPECT_GE(rule->mtu, 65536u) << "what the guest leaves to be cut into frames is one of up to 64 KiB";
+    EXPECT_EQ(nla_len(police[TCA_POLICE_RATE]), 1024) << "the kernel takes no other table";
+}
+
+TEST_F(TapLinksTest, FramesAreGathered) {
+    auto wanted = request(InterfaceType::bridge);
+    wanted.interface.coalesce_rx_frames_max = 32;
+    const auto link = open(wanted);
+    struct ethtool_coalesce settings{};
+    struct ifreq asked{};
+    settings.cmd = ETHTOOL_GCOALESCE;
+    std::snprintf(asked.ifr_name, sizeof asked.ifr_name, "%s", link.ifname.c_str());
+    asked.ifr_data = reinterpret_cast<char*>(&settings);
+    const Fd socket{::socket(AF_INET, SOCK_DGRAM, 0)};
+    ASSERT_EQ(::ioctl(socket.get(), SIOCETHTOOL, &asked), 0);
+    EXPECT_EQ(settings.rx_max_coalesced_frames, 32u);
+    run(loop, links.close_link(link.undo_key));
+    wanted.interface.coalesce_rx_frames_max = 65;
+    EXPECT_EQ(refusal(wanted), Code::unsupported_configuration);
+}
+
+TEST_F(TapLinksTest, AVirtualFunctionIsFoundBelowItsCard) {
+    const virtbus::testing::TemporaryFolder folder;
+    const auto devices = folder.path() + "/sys/bus/pci/devices/";
+    for (const auto* each : {"0000:03:00.0/net/ens3", "0000:03:10.0", "0000:03:10.1", "0000:04:00.0"})
+        std::filesystem::create_directories(devices + each);
+    for (const auto& [function, name] : {std::pair{"0000:03:10.0", "virtfn0"}, {"0000:03:10.1", "virtfn1"}}) {
+        std::filesystem::create_directory_symlink(devices + "0000:03:00.0", devices + function + "/physfn");
+        std::filesystem::create_directory_symlink(devices + function, devices + "0000:03:00.0/" + name);
+    }
+    EXPECT_EQ(network::find_virtual_function(folder.path(), "0000:03:10.1"), (network::VirtualFunction{"ens3", 1}));
+    EXPECT_EQ(network::find_virtual_function(folder.path(), "0000:04:00.0"), std::nullopt);
+    network::TapLinks there{workers, folder.path()};
+    auto wanted = request(InterfaceType::hostdev);
+    wanted.interface.source->host_address = HostPciAddress{.domain = 0, .bus = 4};
+    try {
+        run(loop, there.open_link(wanted, in(1min), {}));
+        ADD_FAILURE() << "nothing was thrown";
+    } catch (const Error& error) {
+        EXPECT_NE(std::string{error.what()}.find("no virtual function"), std::string::npos) << error.what();
+    }
+    wanted.interface.source->host_address = HostPciAddress{.domain = 0, .bus = 3, .slot = 16};
+    try {
+        run(loop, there.open_link(wanted, in(1min), {}));
+        ADD_FAILURE() << "nothing was thrown";
+    } catch (const Error& error) {
+        EXPECT_NE(std::string{error.what()}.find("'ens3'"), std::string::npos) << error.what();
+    }
+}
+
 TEST_F(TapLinksTest, LimitsThatAreNotKeptAreRefused) {
-    auto sends = request(InterfaceType::bridge);
-    sends.interface.bandwidth.emplace().outbound.emplace().average = 100;
-    EXPECT_EQ(refusal(sends), Code::unsupported);
     auto floor = request(InterfaceType::bridge);
     floor.interface.bandwidth.emplace().inbound.emplace().average = 100;
     floor.interface.bandwidth->inbound->floor = 50;
