@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "dbus/announcer.hpp"
 
+#include "dbus/checkpoint_interface.hpp"
 #include "dbus/domain_interface.hpp"
 #include "dbus/job_interface.hpp"
 #include "dbus/paths.hpp"
 #include "dbus/server/answer.hpp"
+#include "dbus/snapshot_interface.hpp"
 #include "service/domain.hpp"
 #include "service/jobs.hpp"
 
 namespace virtbus::dbus {
 
 void Announcer::domain_added(Domain& domain) {
-    signals_.added(domain_path(domain.view().uuid), domain_interface, &domain.view());
+    signals_.added(domain_path(domain.view().uuid), &domain.view());
 }
 
 void Announcer::domain_changed(Domain& domain, const DomainView& before) {
@@ -45,11 +47,35 @@ void Announcer::domain_event(Domain& domain, const DomainEvent& event) {
 }
 
 void Announcer::domain_removed(const DomainView& last) {
-    signals_.removed(domain_path(last.uuid), domain_interface);
+    signals_.removed(domain_path(last.uuid));
+}
+
+void Announcer::snapshot_added(Domain&, const SnapshotView& snapshot) {
+    signals_.added(snapshot_path(snapshot.domain, snapshot.name), &snapshot);
+}
+
+void Announcer::snapshot_changed(Domain&, const SnapshotView& before, const SnapshotView& now) {
+    signals_.properties_changed(snapshot_path(now.domain, now.name), snapshot_interface, &before, &now);
+}
+
+void Announcer::snapshot_removed(const std::string& domain_uuid, const SnapshotView& last) {
+    signals_.removed(snapshot_path(domain_uuid, last.name));
+}
+
+void Announcer::checkpoint_added(Domain&, const CheckpointView& checkpoint) {
+    signals_.added(checkpoint_path(checkpoint.domain, checkpoint.name), &checkpoint);
+}
+
+void Announcer::checkpoint_changed(Domain&, const CheckpointView& before, const CheckpointView& now) {
+    signals_.properties_changed(checkpoint_path(now.domain, now.name), checkpoint_interface, &before, &now);
+}
+
+void Announcer::checkpoint_removed(const std::string& domain_uuid, const CheckpointView& last) {
+    signals_.removed(checkpoint_path(domain_uuid, last.name));
 }
 
 void Announcer::job_added(Job& job) {
-    signals_.added(job_path(job.id()), job_interface, &job.view());
+    signals_.added(job_path(job.id()), &job.view());
 }
 
 void Announcer::job_changed(Job& job, const JobView& before) {
@@ -63,7 +89,7 @@ void Announcer::job_completed(Job& job) {
 }
 
 void Announcer::job_removed(std::uint64_t id) {
-    signals_.removed(job_path(id), job_interface);
+    signals_.removed(job_path(id));
 }
 
 }  // namespace virtbus::dbus

@@ -16,6 +16,13 @@ public:
     void domain_event(Domain& domain, const DomainEvent& event) override;
     void domain_removed(const DomainView& last) override;
 
+    void snapshot_added(Domain& domain, const SnapshotView& snapshot) override;
+    void snapshot_changed(Domain& domain, const SnapshotView& before, const SnapshotView& now) override;
+    void snapshot_removed(const std::string& domain_uuid, const SnapshotView& last) override;
+    void checkpoint_added(Domain& domain, const CheckpointView& checkpoint) override;
+    void checkpoint_changed(Domain& domain, const CheckpointView& before, const CheckpointView& now) override;
+    void checkpoint_removed(const std::string& domain_uuid, const CheckpointView& last) override;
+
     void job_added(Job& job) override;
     void job_changed(Job& job, const JobView& before) override;
     void job_completed(Job& job) override;

@@ -32,7 +32,7 @@ struct Face::Parts {
           version{std::move(release)},
           system_mode{system},
           dispatcher{on, to, root_path, std::move(check)},
-          signals{to, root_path},
+          signals{to, dispatcher.tree()},
           announcer{signals},
           peers{dispatcher, signals, on, to, peer_options(system)} {}
 

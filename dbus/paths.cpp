@@ -81,5 +81,8 @@ std::string job_path(std::uint64_t id) {
 std::string snapshot_path(std::string_view domain_uuid, std::string_view name) {
     return fmt::format("{}/snapshot/{}", domain_path(domain_uuid), name_to_element(name));
 }
+std::string checkpoint_path(std::string_view domain_uuid, std::string_view name) {
+    return fmt::format("{}/checkpoint/{}", domain_path(domain_uuid), name_to_element(name));
+}
 
 }  // namespace virtbus::dbus

@@ -17,6 +17,7 @@ inline const ObjectPath no_object{"/"};
 std::string domain_path(std::string_view uuid);
 std::string job_path(std::uint64_t id);
 std::string snapshot_path(std::string_view domain_uuid, std::string_view name);
+std::string checkpoint_path(std::string_view domain_uuid, std::string_view name);
 
 std::string uuid_to_element(std::string_view uuid);
 /// Only the one spelling that uuid_to_element makes.

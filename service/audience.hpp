@@ -12,6 +12,8 @@ namespace virtbus {
 
 class Domain;
 class Job;
+struct CheckpointView;
+struct SnapshotView;
 
 /// The domain's signals of the contract that carry arguments of their own.
 struct DomainEvent {
@@ -36,8 +38,16 @@ public:
     /// One or more fields of the view differ from `before`; a changed state also makes the StateChanged signal.
     virtual void domain_changed(Domain& domain, const DomainView& before) = 0;
     virtual void domain_event(Domain& domain, const DomainEvent& event) = 0;
-    /// Last: the domain's uuid is unknown from now on.
+    /// Last: the domain's uuid is unknown from now on. Its snapshots and checkpoints are removed before.
     virtual void domain_removed(const DomainView& last) = 0;
+
+    virtual void snapshot_added(Domain& domain, const SnapshotView& snapshot) = 0;
+    /// One or more fields differ.
+    virtual void snapshot_changed(Domain& domain, const SnapshotView& before, const SnapshotView& now) = 0;
+    virtual void snapshot_removed(const std::string& domain_uuid, const SnapshotView& last) = 0;
+    virtual void checkpoint_added(Domain& domain, const CheckpointView& checkpoint) = 0;
+    virtual void checkpoint_changed(Domain& domain, const CheckpointView& before, const CheckpointView& now) = 0;
+    virtual void checkpoint_removed(const std::string& domain_uuid, const CheckpointView& last) = 0;
 
     virtual void job_added(Job& job) = 0;
     virtual void job_changed(Job& job, const JobView& before) = 0;

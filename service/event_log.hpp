@@ -19,6 +19,24 @@ public:
     void domain_changed(Domain& domain, const DomainView& before) override;
     void domain_event(Domain& domain, const DomainEvent& event) override;
     void domain_removed(const DomainView& last) override;
+    void snapshot_added(Domain& domain, const SnapshotView& snapshot) override {
+        next_.snapshot_added(domain, snapshot);
+    }
+    void snapshot_changed(Domain& domain, const SnapshotView& before, const SnapshotView& now) override {
+        next_.snapshot_changed(domain, before, now);
+    }
+    void snapshot_removed(const std::string& domain_uuid, const SnapshotView& last) override {
+        next_.snapshot_removed(domain_uuid, last);
+    }
+    void checkpoint_added(Domain& domain, const CheckpointView& checkpoint) override {
+        next_.checkpoint_added(domain, checkpoint);
+    }
+    void checkpoint_changed(Domain& domain, const CheckpointView& before, const CheckpointView& now) override {
+        next_.checkpoint_changed(domain, before, now);
+    }
+    void checkpoint_removed(const std::string& domain_uuid, const CheckpointView& last) override {
+        next_.checkpoint_removed(domain_uuid, last);
+    }
     void job_added(Job& job) override { next_.job_added(job); }
     void job_changed(Job& job, const JobView& before) override { next_.job_changed(job, before); }
     void job_completed(Job& job) override;

@@ -48,24 +48,28 @@ void Dispatcher::route(Connection& connection, sd_bus_message* message) {
     // Whether the object exists is said only after permission, so that a stranger cannot find out.
     const auto target = tree_.kind_at(path);
     if (!target) throw Error{Code::unknown_object, fmt::format("there is no object {}", path)};
-    const Interface& table = target->kind->interface();
-    if (interface && table.name != std::string_view{interface})
-        throw Error{Code::unknown_interface, fmt::format("{} has no interface {}", path, interface)};
-    const Method* method = table.method(member);
-    if (!method) throw Error{Code::unknown_method, fmt::format("{} has no method {}", table.name, member)};
+    const Method* method = nullptr;
+    const Offer* offer = nullptr;
+    for (const Offer& one : target->offers) {
+        if (method || (interface && one.interface->name != std::string_view{interface})) continue;
+        offer = &one;
+        method = one.interface->method(member);
+    }
+    if (!offer) throw Error{Code::unknown_interface, fmt::format("{} has no interface {}", path, interface)};
+    if (!method) throw Error{Code::unknown_method, fmt::format("{} has no method {}", offer->interface->name, member)};
     if (const std::string_view found = sd_bus_message_get_signature(message, 1); found != method->in)
         throw Error{Code::invalid_args,
                     fmt::format("{} takes the arguments '{}', not '{}'", member, method->in, found)};
-    start(connection, message, *target, *method);
+    start(connection, message, target->keys, *method, offer->handler);
 }
 
-void Dispatcher::start(Connection& connection, sd_bus_message* message, const Tree::Found& target,
-                       const Method& method) {
+void Dispatcher::start(Connection& connection, sd_bus_message* message, const Keys& keys, const Method& method,
+                       void* handler) {
     if (connection.calls_of(connection.sender(message)) >= most_calls)
         throw Error{Code::limits_exceeded,
                     fmt::format("you have {} calls under way; wait for the answer of one of them", most_calls)};
-    auto call = std::make_unique<Call>(connection.shared_from_this(), message, target.keys, permissions_, presence_);
-    calls_->spawn(serve(std::move(call), method, target.kind->handler()));
+    auto call = std::make_unique<Call>(connection.shared_from_this(), message, keys, permissions_, presence_);
+    calls_->spawn(serve(std::move(call), method, handler));
 }
 
 Task<> Dispatcher::serve(std::unique_ptr<Call> call, const Method& method, void* handler) {

@@ -32,7 +32,7 @@ public:
 
 private:
     void route(Connection& connection, sd_bus_message* message);
-    void start(Connection& connection, sd_bus_message* message, const Tree::Found& target, const Method& method);
+    void start(Connection& connection, sd_bus_message* message, const Keys& keys, const Method& method, void* handler);
     Task<> serve(std::unique_ptr<Call> call, const Method& method, void* handler);
 
     Log& log_;

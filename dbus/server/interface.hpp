@@ -44,6 +44,12 @@ struct Interface {
     const Property* property(std::string_view member) const;
 };
 
+/// An interface of an object, and what Method::run gets as its handler there.
+struct Offer {
+    const Interface* interface;
+    void* handler;
+};
+
 /// One row of the permission table: asked for always, or when an option is true.
 struct Permission {
     std::string_view interface, method, action, option;

@@ -55,18 +55,22 @@ void Signals::properties_changed(const std::string& path, const Interface& inter
     });
 }
 
-void Signals::added(const std::string& path, const Interface& interface, const void* view) {
-    emit(root_, "org.freedesktop.DBus.ObjectManager", "InterfacesAdded", [&](Writer& out) {
+void Signals::added(const std::string& path, const void* view) {
+    const auto kind = tree_.kind_at(path);
+    if (!kind) return;
+    emit(tree_.manager_of(path), "org.freedesktop.DBus.ObjectManager", "InterfacesAdded", [&](Writer& out) {
         out.path(path);
-        put_interfaces(out, interface, view);
+        put_interfaces(out, kind->offers, view);
     });
 }
 
-void Signals::removed(const std::string& path, const Interface& interface) {
-    emit(root_, "org.freedesktop.DBus.ObjectManager", "InterfacesRemoved", [&](Writer& out) {
+void Signals::removed(const std::string& path) {
+    const auto kind = tree_.kind_at(path);
+    if (!kind) return;
+    emit(tree_.manager_of(path), "org.freedesktop.DBus.ObjectManager", "InterfacesRemoved", [&](Writer& out) {
         out.path(path);
         out.open('a', "s");
-        out.string(interface.name);
+        for (const Offer& offer : kind->offers) out.string(offer.interface->name);
         out.close();
     });
 }

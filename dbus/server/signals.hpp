@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "dbus/server/connection.hpp"
-#include "dbus/server/interface.hpp"
+#include "dbus/server/tree.hpp"
 
 namespace virtbus {
 class Log;
@@ -18,7 +18,7 @@ namespace virtbus::dbus {
 
 class Signals {
 public:
-    Signals(Log& log, std::string root) : log_{log}, root_{std::move(root)} {}
+    Signals(Log& log, const Tree& tree) : log_{log}, tree_{tree} {}
 
     void join(Connection& connection) { listeners_.push_back(&connection); }
     void leave(Connection& connection);
@@ -27,12 +27,13 @@ public:
               const std::function<void(Writer& out)>& fill);
     /// PropertiesChanged with what differs between the views; nothing when nothing does.
     void properties_changed(const std::string& path, const Interface& interface, const void* before, const void* now);
-    void added(const std::string& path, const Interface& interface, const void* view);
-    void removed(const std::string& path, const Interface& interface);
+    /// Said by the ObjectManager that the object belongs to, with all the interfaces it has.
+    void added(const std::string& path, const void* view);
+    void removed(const std::string& path);
 
 private:
     Log& log_;
-    std::string root_;
+    const Tree& tree_;
     std::vector<Connection*> listeners_;
 };
 

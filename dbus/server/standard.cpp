@@ -62,29 +62,39 @@ struct Context {
     }
 };
 
+/// Appends the entries of an a{sv}: all properties.
+void put_properties(Writer& out, const Interface& interface, const void* view) {
+    for (const Property& property : interface.properties) {
+        out.open('e', "sv");
+        out.string(property.name);
+        out.open_variant(property.signature);
+        property.put(out, view);
+        out.close();
+        out.close();
+    }
+}
+
 bool is_standard_interface(std::string_view name) {
     return name == "org.freedesktop.DBus.Peer" || name == "org.freedesktop.DBus.Introspectable" ||
            name == "org.freedesktop.DBus.Properties" || name == "org.freedesktop.DBus.ObjectManager";
 }
 
-/// The object's interface if that is the name (or the name is left open), nullptr for a standard one, which has no
+/// The object's interface of that name, all of them if the name is left open, none for a standard one: these have no
 /// properties.
-const Interface* named(const Context& context, const Tree::Found& object, std::string_view name) {
-    const Interface& interface = object.kind->interface();
-    if (name.empty() || name == interface.name) return &interface;
-    if (is_standard_interface(name)) return nullptr;
+std::span<const Offer> named(const Context& context, const Tree::Found& object, std::string_view name) {
+    if (name.empty()) return object.offers;
+    for (const Offer& offer : object.offers)
+        if (name == offer.interface->name) return {&offer, 1};
+    if (is_standard_interface(name)) return {};
     throw Error{Code::unknown_interface, fmt::format("{} has no interface {}", context.path, name)};
 }
 
 const Property& property_named(const Context& context, const Tree::Found& object) {
     const std::string_view interface_name = context.string();
     const std::string_view name = context.string();
-    const Interface* interface = named(context, object, interface_name);
-    const Property* property = interface ? interface->property(name) : nullptr;
-    if (!property)
-        throw Error{Code::unknown_property,
-                    fmt::format("{} has no property {}.{}", context.path, interface_name, name)};
-    return *property;
+    for (const Offer& offer : named(context, object, interface_name))
+        if (const Property* property = offer.interface->property(name)) return *property;
+    throw Error{Code::unknown_property, fmt::format("{} has no property {}.{}", context.path, interface_name, name)};
 }
 
 void get(const Context& context) {
@@ -99,10 +109,10 @@ void get(const Context& context) {
 
 void get_all(const Context& context) {
     const auto object = context.object();
-    const Interface* interface = named(context, object, context.string());
+    const auto offers = named(context, object, context.string());
     context.answer([&](Writer& out) {
-        if (interface) return put_properties(out, *interface, object.view);
         out.open('a', "{sv}");
+        for (const Offer& offer : offers) put_properties(out, *offer.interface, object.view);
         out.close();
     });
 }
@@ -122,7 +132,9 @@ void introspect(const Context& context) {
         "<!DOCTYPE node PUBLIC \"-//freedesktop//DTD D-BUS Object Introspection 1.0//EN\"\n"
         "\"http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd\">\n<node>\n";
     xml += standard_interfaces;
-    if (object) xml.append(properties_interface).append(object->kind->interface().introspection);
+    if (object) xml += properties_interface;
+    if (object)
+        for (const Offer& offer : object->offers) xml += offer.interface->introspection;
     if (object && object->manager) xml += manager_interface;
     if (children)
         for (const auto& name : *children) xml += fmt::format(" <node name=\"{}\"/>\n", name);
@@ -141,20 +153,21 @@ void get_managed_objects(const Context& context) {
         context.answer([&](Writer& out) {
             out.open('a', "{oa{sa{sv}}}");
             context.tree.managed(context.path,
-                                 [&](const std::string& path, const Interface& interface, const void* view) {
+                                 [&](const std::string& path, std::span<const Offer> offers, const void* view) {
                                      out.open('e', "oa{sa{sv}}");
                                      out.path(path);
-                                     put_interfaces(out, interface, view);
+                                     put_interfaces(out, offers, view);
                                      out.close();
                                  });
             out.close();
         });
     } catch (const Error& error) {
         if (error.code() != Code::limits_exceeded) throw;
+        const bool root = context.path == context.tree.root();
         throw Error{Code::limits_exceeded,
-                    fmt::format("the list of all objects has more than {} bytes; read it in pages "
-                                "with ListDomains and its options limit and after",
-                                largest_answer)};
+                    fmt::format("the list of all objects has more than {} bytes; {}", largest_answer,
+                                root ? "read it in pages with ListDomains and its options limit and after"
+                                     : "read them one by one; Introspect names them")};
     }
 }
 
@@ -172,25 +185,16 @@ constexpr Entry entries[] = {
 
 }  // namespace
 
-void put_properties(Writer& out, const Interface& interface, const void* view) {
-    out.open('a', "{sv}");
-    for (const Property& property : interface.properties) {
-        out.open('e', "sv");
-        out.string(property.name);
-        out.open_variant(property.signature);
-        property.put(out, view);
+void put_interfaces(Writer& out, std::span<const Offer> offers, const void* view) {
+    out.open('a', "{sa{sv}}");
+    for (const Offer& offer : offers) {
+        out.open('e', "sa{sv}");
+        out.string(offer.interface->name);
+        out.open('a', "{sv}");
+        put_properties(out, *offer.interface, view);
         out.close();
         out.close();
     }
-    out.close();
-}
-
-void put_interfaces(Writer& out, const Interface& interface, const void* view) {
-    out.open('a', "{sa{sv}}");
-    out.open('e', "sa{sv}");
-    out.string(interface.name);
-    put_properties(out, interface, view);
-    out.close();
     out.close();
 }
 

@@ -16,9 +16,7 @@ class Writer;
 /// Throws what the call deserves otherwise.
 bool answer_standard(const Tree& tree, Connection& connection, sd_bus_message* call);
 
-/// Appends a{sv}: all properties.
-void put_properties(Writer& out, const Interface& interface, const void* view);
-/// Appends a{sa{sv}}: the interface with its properties, as in InterfacesAdded.
-void put_interfaces(Writer& out, const Interface& interface, const void* view);
+/// Appends a{sa{sv}}: the interfaces with their properties, as in InterfacesAdded.
+void put_interfaces(Writer& out, std::span<const Offer> offers, const void* view);
 
 }  // namespace virtbus::dbus

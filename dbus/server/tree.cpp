@@ -53,7 +53,13 @@ const Property* Interface::property(std::string_view member) const {
 }
 
 void Tree::add(std::string_view pattern, Kind& kind) {
-    branches_.push_back({split(pattern), &kind});
+    branches_.push_back({split(pattern), &kind, {{&kind.interface(), kind.handler()}}});
+}
+
+void Tree::extend(std::string_view pattern, const Interface& interface, void* handler) {
+    const auto elements = split(pattern);
+    for (auto& branch : branches_)
+        if (branch.pattern == elements) branch.offers.push_back({&interface, handler});
 }
 
 std::optional<Elements> Tree::below_root(std::string_view path) const {
@@ -73,7 +79,7 @@ std::optional<Tree::Found> Tree::kind_at(std::string_view path) const {
     for (const auto& branch : branches_) {
         Keys keys;
         if (branch.pattern.size() == elements->size() && follows(*elements, branch.pattern, keys))
-            return Found{branch.kind, std::move(keys), nullptr, is_manager(branch.pattern)};
+            return Found{branch.kind, branch.offers, std::move(keys), nullptr, is_manager(branch.pattern)};
     }
     return std::nullopt;
 }
@@ -84,6 +90,17 @@ std::optional<Tree::Found> Tree::find(std::string_view path) const {
     found->view = found->kind->find(found->keys);
     if (!found->view) return std::nullopt;
     return found;
+}
+
+/// Whether the path leads from an object to others that belong to it.
+bool Tree::exists_above(const Elements& elements) const {
+    for (const auto& branch : branches_) {
+        Keys keys;
+        if (!branch.pattern.empty() && branch.pattern.back() == "*" && branch.pattern.size() < elements.size() &&
+            follows(elements, branch.pattern, keys) && branch.kind->find(keys))
+            return true;
+    }
+    return false;
 }
 
 std::optional<std::set<std::string>> Tree::children(std::string_view path) const {
@@ -100,7 +117,7 @@ std::optional<std::set<std::string>> Tree::children(std::string_view path) const
         Keys keys;
         if (branch.pattern.size() <= elements->size() || !follows(*elements, branch.pattern, keys)) continue;
         const std::string& next = branch.pattern[elements->size()];
-        if (keys.empty()) leads_on = true;
+        if (keys.empty() || exists_above(*elements)) leads_on = true;
         if (next != "*")
             names.insert(next);
         else if (branch.pattern.size() == elements->size() + 1)  // else a shorter pattern lists them
@@ -111,7 +128,7 @@ std::optional<std::set<std::string>> Tree::children(std::string_view path) const
 }
 
 void Tree::managed(std::string_view path,
-                   const std::function<void(const std::string&, const Interface&, const void*)>& each) const {
+                   const std::function<void(const std::string&, std::span<const Offer>, const void*)>& each) const {
     const auto elements = below_root(path);
     if (!elements) return;
     for (const auto& branch : branches_) {
@@ -126,9 +143,26 @@ void Tree::managed(std::string_view path,
         std::string full;
         branch.kind->list(keys, [&](std::string_view key, const void* view) {
             full.assign(prefix).append(key);
-            each(full, branch.kind->interface(), view);
+            each(full, branch.offers, view);
         });
     }
+}
+
+std::string Tree::manager_of(std::string_view path) const {
+    const auto elements = below_root(path);
+    for (const auto& branch : branches_) {
+        Keys keys;
+        if (!elements || branch.pattern.size() != elements->size() || !follows(*elements, branch.pattern, keys))
+            continue;
+        const Branch* nearest = nullptr;
+        for (const auto& one : branches_)
+            if (belongs(branch.pattern, one.pattern) && (!nearest || nearest->pattern.size() < one.pattern.size()))
+                nearest = &one;
+        std::string manager = root_;
+        for (std::size_t i = 0; nearest && i < nearest->pattern.size(); i++) manager += '/' + (*elements)[i];
+        return manager;
+    }
+    return root_;
 }
 
 }  // namespace virtbus::dbus

@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,10 +22,13 @@ public:
 
     /// `*` in the pattern stands for one element of the path.
     void add(std::string_view pattern, Kind& kind);
+    /// The objects of a pattern that was added have this interface besides. It shows the same view.
+    void extend(std::string_view pattern, const Interface& interface, void* handler);
     const std::string& root() const { return root_; }
 
     struct Found {
         Kind* kind = nullptr;
+        std::span<const Offer> offers;  ///< the kind's own interface first
         Keys keys;
         const void* view = nullptr;
         bool manager = false;  ///< it has an ObjectManager
@@ -36,17 +40,22 @@ public:
     /// The names of the nodes below the path, nothing when the path leads nowhere.
     std::optional<std::set<std::string>> children(std::string_view path) const;
     /// Calls `each` for all objects that the ObjectManager at the path manages.
-    void managed(std::string_view path,
-                 const std::function<void(const std::string& path, const Interface&, const void* view)>& each) const;
+    void managed(
+        std::string_view path,
+        const std::function<void(const std::string& path, std::span<const Offer>, const void* view)>& each) const;
+    /// The path of the ObjectManager that objects at the path belong to.
+    std::string manager_of(std::string_view path) const;
 
 private:
     using Elements = std::vector<std::string>;
     struct Branch {
         Elements pattern;
         Kind* kind;
+        std::vector<Offer> offers;
     };
     std::optional<Elements> below_root(std::string_view path) const;
     bool is_manager(const Elements& pattern) const;
+    bool exists_above(const Elements& elements) const;
 
     std::string root_;
     std::vector<Branch> branches_;

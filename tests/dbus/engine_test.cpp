@@ -43,7 +43,7 @@ TEST_F(EngineTest, GetsOfAnEmptyInterfaceNameFindTheProperty) {
 TEST_F(EngineTest, ObjectsComeAndGoWithTheirViews) {
     Tree& tree = dispatcher.tree();
     std::vector<std::string> seen;
-    const auto look = [&](const std::string& path, const Interface&, const void*) { seen.push_back(path); };
+    const auto look = [&](const std::string& path, std::span<const Offer>, const void*) { seen.push_back(path); };
     tree.managed("/org/example", look);
     EXPECT_THAT(seen, ElementsAre(one, two));
     lamps.views.erase("one");
@@ -359,8 +359,8 @@ TEST_F(EngineTest, NothingIsSignalledWhenNothingChanged) {
 
 TEST_F(EngineTest, ObjectsThatComeAndGoAreSignalledAtTheRoot) {
     settle();
-    signals.added(one, lamp_interface, &lamps.views["one"]);
-    signals.removed(one, lamp_interface);
+    signals.added(one, &lamps.views["one"]);
+    signals.removed(one);
     settle();
     ASSERT_EQ(client.signals.size(), 2u);
     EXPECT_EQ(client.signals[0].path, "/org/example");

@@ -94,7 +94,7 @@ struct Bed {
         loop, log, "/org/example", [this](Caller caller, std::string action, Details details, std::stop_token stop) {
             return rules.check(std::move(caller), std::move(action), std::move(details), std::move(stop));
         }};
-    Signals signals{log, "/org/example"};
+    Signals signals{log, dispatcher.tree()};
     Peers peers{dispatcher, signals, loop, log, options()};
 
     static PeerOptions options() {

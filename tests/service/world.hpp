@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "service/checkpoints.hpp"
 #include "service/host/host.hpp"
 #include "service/machine_room.hpp"
 #include "test/driver.hpp"
@@ -50,6 +51,22 @@ public:
         tell("event " + domain.view().name + ' ' + std::to_string(static_cast<int>(event.kind)));
     }
     void domain_removed(const DomainView& last) override { tell("removed " + last.name); }
+    void snapshot_added(Domain&, const SnapshotView& snapshot) override { tell("snapshot-added " + snapshot.name); }
+    void snapshot_changed(Domain&, const SnapshotView& before, const SnapshotView&) override {
+        tell("snapshot-changed " + before.name);
+    }
+    void snapshot_removed(const std::string&, const SnapshotView& last) override {
+        tell("snapshot-removed " + last.name);
+    }
+    void checkpoint_added(Domain&, const CheckpointView& checkpoint) override {
+        tell("checkpoint-added " + checkpoint.name);
+    }
+    void checkpoint_changed(Domain&, const CheckpointView& before, const CheckpointView&) override {
+        tell("checkpoint-changed " + before.name);
+    }
+    void checkpoint_removed(const std::string&, const CheckpointView& last) override {
+        tell("checkpoint-removed " + last.name);
+    }
     void job_added(Job& job) override { tell("job " + job.view().operation); }
     void job_changed(Job& job, const JobView&) override {
         tell("job-changed " + job.view().operation);
