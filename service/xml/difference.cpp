@@ -72,6 +72,7 @@ Found compare_row(const Row& row, const void* before, const void* after, const s
         case Kind::choice:
             return compare_choice(row, a, b, below(path, row.name));
         case Kind::verbatim:
+        case Kind::whole:
             return {};
         default:
             break;

@@ -70,8 +70,8 @@ void bound_attributes(std::string_view text) {
     }
 }
 
-void check_text(std::string_view text) {
-    if (text.size() > largest_document) too_large(fmt::format("{} bytes", text.size()), largest_document);
+void check_text(std::string_view text, const Bounds& bounds) {
+    if (text.size() > bounds.bytes) too_large(fmt::format("{} bytes", text.size()), bounds.bytes);
     std::size_t line = 1;
     for (std::size_t at = 0; at < text.size();) {
         const auto c = static_cast<unsigned char>(text[at]);
@@ -89,6 +89,7 @@ void check_text(std::string_view text) {
 
 /// What our callbacks saw; libxml2 is stopped at the first offence.
 struct Watch {
+    Bounds bounds;
     int depth = 0, elements = 0;
     std::string offence;
     bool limit = false;
@@ -108,10 +109,10 @@ void on_start(void* data, const xmlChar* name, const xmlChar* prefix, const xmlC
               const xmlChar** ns, int attributes, int defaulted, const xmlChar** values) {
     auto* context = static_cast<xmlParserCtxt*>(data);
     auto& watch = *static_cast<Watch*>(context->_private);
-    if (++watch.depth > deepest_element)
-        return stop(context, fmt::format("elements nested deeper than {}", deepest_element), true);
-    if (++watch.elements > most_elements)
-        return stop(context, fmt::format("more than {} elements", most_elements), true);
+    if (++watch.depth > watch.bounds.depth)
+        return stop(context, fmt::format("elements nested deeper than {}", watch.bounds.depth), true);
+    if (++watch.elements > watch.bounds.elements)
+        return stop(context, fmt::format("more than {} elements", watch.bounds.elements), true);
     xmlSAX2StartElementNs(data, name, prefix, uri, namespaces, ns, attributes, defaulted, values);
 }
 
@@ -122,20 +123,23 @@ void on_end(void* data, const xmlChar* name, const xmlChar* prefix, const xmlCha
 
 void ignore_error(void*, xmlError*) {}
 
-xmlDoc* parse(std::string_view text) {
+xmlDoc* parse(std::string_view text, const Bounds& bounds) {
     static std::once_flag once;
     std::call_once(once, [] { xmlInitParser(); });
-    check_text(text);
+    check_text(text, bounds);
     const std::unique_ptr<xmlParserCtxt, decltype(&xmlFreeParserCtxt)> context{xmlNewParserCtxt(), xmlFreeParserCtxt};
     if (!context) throw std::bad_alloc{};
-    Watch watch;
+    Watch watch{.bounds = bounds, .offence = {}};
     context->_private = &watch;
     context->sax->internalSubset = on_doctype;
     context->sax->startElementNs = on_start;
     context->sax->endElementNs = on_end;
     context->sax->serror = ignore_error;
-    xmlDoc* doc = xmlCtxtReadMemory(context.get(), text.data(), static_cast<int>(text.size()), nullptr, "UTF-8",
-                                    XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_BIG_LINES);
+    // Beyond its own limits libxml2 is bounded by ours alone.
+    const int huge = bounds.bytes > largest_document ? XML_PARSE_HUGE : 0;
+    xmlDoc* doc =
+        xmlCtxtReadMemory(context.get(), text.data(), static_cast<int>(text.size()), nullptr, "UTF-8",
+                          XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_BIG_LINES | huge);
     if (doc && watch.offence.empty()) return doc;
     xmlFreeDoc(doc);
     if (watch.limit) throw Error{Code::limits_exceeded, fmt::format("the XML has {}", watch.offence)};
@@ -151,7 +155,7 @@ std::string_view view(const xmlChar* text) {
 
 }  // namespace
 
-Document::Document(std::string_view text) : doc_{parse(text), xmlFreeDoc} {}
+Document::Document(std::string_view text, Bounds bounds) : doc_{parse(text, bounds), xmlFreeDoc} {}
 
 _xmlNode* Document::root() const {
     return xmlDocGetRootElement(doc_.get());

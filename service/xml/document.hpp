@@ -18,10 +18,16 @@ inline constexpr int deepest_element = 64;
 inline constexpr int most_elements = 200'000;
 inline constexpr int most_attributes = 128;  ///< of one element
 
+/// How much of it there may be.
+struct Bounds {
+    std::size_t bytes = largest_document;
+    int depth = deepest_element, elements = most_elements;
+};
+
 class Document {
 public:
     /// InvalidXML with the line for what is not well-formed, LimitsExceeded for what is too large.
-    explicit Document(std::string_view text);
+    explicit Document(std::string_view text, Bounds bounds = {});
 
     _xmlNode* root() const;
     /// InvalidXML unless the root element is <name>.

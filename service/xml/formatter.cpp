@@ -4,6 +4,7 @@
 
 #include "service/xml/binding.hpp"
 #include "service/xml/document.hpp"
+#include "service/xml/indentation.hpp"
 #include "service/xml/values.hpp"
 
 namespace virtbus::xml {
@@ -130,6 +131,9 @@ private:
                 case Kind::verbatim:
                     verbatim(row, member);
                     break;
+                case Kind::whole:
+                    whole(row, *static_cast<const std::string*>(member));
+                    break;
                 default:
                     break;
             }
@@ -197,6 +201,18 @@ private:
         writer_.open(row.name);
         for (const auto& xml : *static_cast<const std::vector<std::string>*>(member)) writer_.verbatim(xml);
         writer_.close(false);
+    }
+
+    void whole(const Row& row, const std::string& element) {
+        if (element.empty()) return;
+        auto text = std::string{trim(element)};
+        const std::string root = row.attribute;
+        if (root != row.name) {
+            const auto close = "</" + root + ">";
+            if (text.ends_with(close)) text.replace(text.size() - close.size() + 2, root.size(), row.name);
+            text.replace(1, root.size(), row.name);
+        }
+        writer_.verbatim(indented(text, writer_.inner_indentation()));
     }
 
     // ---- what no row knows

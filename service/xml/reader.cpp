@@ -7,6 +7,7 @@
 
 #include "service/xml/binding.hpp"
 #include "service/xml/document.hpp"
+#include "service/xml/element_text.hpp"
 #include "service/xml/values.hpp"
 #include "virtbus/error.hpp"
 
@@ -196,6 +197,9 @@ private:
                 return choice(row, member, node);
             case Kind::verbatim:
                 return verbatim(member, node);
+            case Kind::whole:
+                *static_cast<std::string*>(member) = element_text(node, row.attribute);
+                return;
             default:
                 break;
         }

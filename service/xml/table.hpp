@@ -63,6 +63,7 @@ enum class Kind : std::uint8_t {
     group,      ///< <name> without a struct of its own: its rows are members of the owner
     choice,     ///< <name type=''>: one of several tables
     verbatim,   ///< <name> whose children are kept as XML text
+    whole,      ///< <name> kept as XML text, its root named `attribute`
 };
 
 enum class Style : std::uint8_t { plain, yes_no, on_off, hex, octal, mac, uuid, scaled };
@@ -350,6 +351,17 @@ constexpr Row verbatim(const char* name) {
     Row row;
     row.name = name;
     row.kind = Kind::verbatim;
+    row.member = detail::MemberOf<Member>::get;
+    return row;
+}
+
+/// A std::string of the whole element at the left margin, "" when absent; in the text the element is named `root`.
+template <auto Member>
+constexpr Row whole(const char* name, const char* root) {
+    Row row;
+    row.name = name;
+    row.kind = Kind::whole;
+    row.attribute = root;
     row.member = detail::MemberOf<Member>::get;
     return row;
 }

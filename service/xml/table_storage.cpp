@@ -140,7 +140,6 @@ constexpr Row format_rows[]{
     attribute<&StorageFormat::type>("type").one_of(image_formats).required(),
     group("metadata_cache", max_size_rows),
 };
-constinit const Table format_table = table<StorageFormat>(format_rows);
 
 std::string check_depth(const void* object) {
     return static_cast<const BackingStore*>(object)->backing_store.size() > 1 ? "only one <backingStore> may lie below"
@@ -150,7 +149,7 @@ extern const Table backing_store_table;
 constexpr Row backing_store_rows[]{
     attribute<&BackingStore::type>("type"),
     attribute<&BackingStore::index>("index"),
-    element<&BackingStore::format>("format", format_table),
+    element<&BackingStore::format>("format", storage_format_table),
     element<&BackingStore::source>("source", storage_source_table),
     element<&BackingStore::backing_store>("backingStore", backing_store_table),
 };
@@ -268,7 +267,7 @@ constexpr Row mirror_rows[]{
     attribute<&DiskMirror::format_attribute>("format"),
     attribute<&DiskMirror::job>("job").one_of("copy|active-commit"),
     attribute<&DiskMirror::ready>("ready").one_of("yes|abort|pivot"),
-    element<&DiskMirror::format>("format", format_table),
+    element<&DiskMirror::format>("format", storage_format_table),
     element<&DiskMirror::source>("source", storage_source_table),
     element<&DiskMirror::backing_store>("backingStore", backing_store_table),
 };
@@ -345,6 +344,7 @@ constinit const Table storage_auth_table = table<StorageAuth>(auth_rows);
 constinit const Table storage_encryption_table = table<StorageEncryption>(encryption_rows);
 constinit const Table reconnect_table = table<Reconnect>(reconnect_rows);
 constinit const Table storage_source_table = table<StorageSource>(source_rows);
+constinit const Table storage_format_table = table<StorageFormat>(format_rows);
 constinit const Table disk_iotune_table = table<DiskIoTune>(iotune_rows, check_iotune);
 constinit const Table disk_table = table<Disk>(disk_rows, check_disk);
 

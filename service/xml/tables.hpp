@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The tables of libvirt's <domain>, one per element that has a struct of its own and is used in more than one file.
+// The tables of libvirt's <domain> and its kin, one per element that has a struct of its own and is used in more than
+// one file.
 #pragma once
 
 #include "service/xml/table.hpp"
@@ -15,7 +16,7 @@ extern const Choice host_address_choice;
 
 // storage.cpp
 extern const Table storage_source_table, storage_host_table, storage_auth_table, storage_encryption_table,
-    reconnect_table;
+    storage_format_table, reconnect_table;
 extern const Table disk_table, disk_iotune_table;
 
 // machine.cpp
@@ -40,6 +41,9 @@ extern const Table graphics_table, video_table, sound_table, audio_table, input_
 extern const Table controller_table, filesystem_table, hostdev_table, tpm_table, hub_table, watchdog_table,
     memballoon_table, nvram_device_table, panic_table, shmem_table, memory_device_table, crypto_table, iommu_table,
     vsock_table, pstore_table, lease_table;
+
+// moments.cpp
+extern const Table snapshot_table, checkpoint_table, backup_table;
 
 inline constexpr const char* virtio_models = "virtio|virtio-transitional|virtio-non-transitional";
 

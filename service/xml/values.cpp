@@ -210,11 +210,12 @@ const Value optional_cpu_set_value = optional<CpuSet, CpuSetText>;
 bool parse_word(std::span<const std::string_view> words, std::string_view text, std::size_t& index) {
     const auto found = std::find(words.begin(), words.end(), trim(text));
     index = static_cast<std::size_t>(found - words.begin());
-    return found != words.end();
+    return found != words.end() && !found->empty();  // "" is for what is not there
 }
 
 std::string list_words(std::span<const std::string_view> words) {
-    return fmt::format("{}", fmt::join(words, ", "));
+    const auto first = words.empty() || !words.front().empty() ? 0 : 1;
+    return fmt::format("{}", fmt::join(words.subspan(first), ", "));
 }
 
 }  // namespace detail

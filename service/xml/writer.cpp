@@ -3,8 +3,6 @@
 
 namespace virtbus::xml {
 
-namespace {
-
 void escape(std::string_view value, bool attribute, std::string& out) {
     for (char c : value) {
         switch (c) {
@@ -38,8 +36,6 @@ void escape(std::string_view value, bool attribute, std::string& out) {
         }
     }
 }
-
-}  // namespace
 
 void Writer::indent() {
     out_.append(2 * (frames_.size() - 1), ' ');

@@ -11,6 +11,9 @@
 
 namespace virtbus::xml {
 
+/// Appends what stands for the value in an attribute in single quotes, or in a text.
+void escape(std::string_view value, bool attribute, std::string& out);
+
 class Writer {
 public:
     void open(std::string_view name);
@@ -19,6 +22,8 @@ public:
     void text(std::string_view value);
     /// Well-formed XML as a child.
     void verbatim(std::string_view xml);
+    /// Of the children of the element that is open.
+    std::string inner_indentation() const { return std::string(2 * frames_.size(), ' '); }
     /// With `keep` the element is written even when it got nothing.
     void close(bool keep);
     /// Writes the elements opened so far, empty or not.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// <domainsnapshot>, <domaincheckpoint> and <domainbackup> as plain values. The <domain> inside stays text: it is large
-// and seldom wanted.
+// <domainsnapshot>, <domaincheckpoint> and <domainbackup> as plain values. The definitions inside stay text, whole
+// <domain> elements at the left margin: they are large and seldom wanted.
 #pragma once
 
 #include <array>
@@ -45,7 +45,10 @@ struct SnapshotConfig {
     std::string parent;                          ///< its name
     std::optional<SnapshotMemory> memory;
     std::vector<SnapshotDisk> disks;
-    std::string domain, inactive_domain;  ///< whole elements <domain>, <inactiveDomain>, as text; "" = absent
+    std::string domain;           ///< "" = absent
+    std::string inactive_domain;  ///< the stored definition when it differed from the live one; as text a <domain> too
+    std::vector<std::string> cookie;      ///< libvirt's notes to itself, kept as they are
+    std::optional<std::uint32_t> active;  ///< libvirt's mark of the current one, in its own files
     Unknown unknown;
     bool operator==(const SnapshotConfig&) const = default;
 };
@@ -64,7 +67,7 @@ struct CheckpointConfig {
     std::optional<std::uint64_t> creation_time;  ///< seconds since the epoch
     std::string parent;
     std::vector<CheckpointDisk> disks;
-    std::string domain;  ///< as text; "" = absent
+    std::string domain;  ///< "" = absent
     Unknown unknown;
     bool operator==(const CheckpointConfig&) const = default;
 };
@@ -75,6 +78,7 @@ struct BackupDisk {
     std::string backupmode;   ///< full, incremental; "" = as `incremental` says
     std::string incremental;  ///< the checkpoint since which; "" = the backup's
     std::string exportname, exportbitmap;
+    std::optional<std::uint32_t> index;  ///< of its job; only in answers
     std::optional<StorageType> type;
     std::optional<StorageFormat> driver;
     std::optional<StorageSource> target;   ///< push: where the bytes go
