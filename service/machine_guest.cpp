@@ -143,7 +143,7 @@ namespace {
 /// Runs to its end whoever waits: a late answer is the next caller's stale one.
 Task<> sample(RunPtr run, Clock& clock, std::stop_token stop) {
     try {
-        run->last_stats = co_await run->guest->stats({}, std::move(stop));
+        run->last_stats = co_await run->guest->stats(std::move(stop));
         run->last_sample = clock.now();
         run->sample_failed = false;
     } catch (const std::exception&) {

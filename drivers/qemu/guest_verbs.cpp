@@ -124,9 +124,7 @@ public:
     Task<> set_vcpus(std::uint32_t count, std::stop_token stop) override {
         return qemu::set_vcpus(core_, count, std::move(stop));
     }
-    Task<Stats> stats(std::vector<std::string> groups, std::stop_token stop) override {
-        return sample_stats(core_, std::move(groups), stop);
-    }
+    Task<Stats> stats(std::stop_token stop) override { return sample_stats(core_, std::move(stop)); }
     Task<> send_key(std::vector<std::string> keys, std::stop_token stop) override {
         return qemu::send_key(core_, std::move(keys), stop);
     }

@@ -17,17 +17,6 @@ using nlohmann::json;
 
 namespace {
 
-constexpr std::string_view group_names[] = {"state", "cpu-total", "balloon", "vcpu", "interface", "block"};
-
-void require_known(const std::vector<std::string>& groups) {
-    for (const auto& group : groups)
-        if (std::ranges::find(group_names, group) == std::end(group_names))
-            throw Error{Code::invalid_args,
-                        fmt::format("statistics group \"{}\" is unknown; there are state, cpu-total, "
-                                    "balloon, vcpu, interface and block",
-                                    excerpt(group))};
-}
-
 // ---- state, in libvirt's numbers
 
 std::uint32_t state_number(State state) {
@@ -196,53 +185,40 @@ void add_disks(const GuestCore& core, const BlockAnswers& answers, Stats& stats)
 
 }  // namespace
 
-Task<Stats> sample_stats(std::shared_ptr<GuestCore> core, std::vector<std::string> groups, std::stop_token stop) {
-    require_known(groups);
-    const auto wants = [&groups](std::string_view group) {
-        return groups.empty() || std::ranges::find(groups, group) != groups.end();
-    };
-    std::optional<Monitor::Answer> balloon, memory, cpus, counters, blocks;
-    const bool asks = wants("balloon") || wants("vcpu") || wants("block");
-    if (asks) {
-        auto& monitor = core->open_monitor();
-        const auto& balloon_device = core->config.devices.memballoon;
-        if (wants("balloon") && balloon_device && balloon_device->model != "none") {
-            balloon = monitor.send("query-balloon");
-            if (!balloon_device->info.alias.empty())
-                memory = monitor.send("qom-get", json{{"path", "/machine/peripheral/" + balloon_device->info.alias},
-                                                      {"property", "guest-stats"}});
-        }
-        if (wants("vcpu")) cpus = monitor.send("query-cpus-fast");
-        if (wants("block")) {
-            counters = monitor.send("query-blockstats");
-            blocks = monitor.send("query-block");
-        }
+Task<Stats> sample_stats(std::shared_ptr<GuestCore> core, std::stop_token stop) {
+    std::optional<Monitor::Answer> balloon, memory;
+    auto& monitor = core->open_monitor();
+    const auto& balloon_device = core->config.devices.memballoon;
+    if (balloon_device && balloon_device->model != "none") {
+        balloon = monitor.send("query-balloon");
+        if (!balloon_device->info.alias.empty())
+            memory = monitor.send("qom-get", json{{"path", "/machine/peripheral/" + balloon_device->info.alias},
+                                                  {"property", "guest-stats"}});
     }
+    auto cpus = monitor.send("query-cpus-fast");
+    auto counters = monitor.send("query-blockstats");
+    auto blocks = monitor.send("query-block");
     const auto deadline = in(core->times.sample);
     Stats stats;
-    if (wants("state")) add_state(*core, stats);
-    if (wants("cpu-total")) add_cpu(*core, stats);
-    if (wants("interface")) add_interfaces(*core, stats);
-    if (wants("balloon")) {
-        json actual;
-        if (balloon) {
-            try {
-                actual = co_await balloon->get(deadline, stop);
-                if (memory) add_guest_memory(co_await memory->get(deadline, stop), stats);
-            } catch (const Error& error) {
-                // Without a balloon driver in the guest there is no answer, and that is no failure.
-                if (error.code() != Code::hypervisor_failed || !core->monitor->is_open()) throw;
-            }
+    add_state(*core, stats);
+    add_cpu(*core, stats);
+    add_interfaces(*core, stats);
+    json actual;
+    if (balloon) {
+        try {
+            actual = co_await balloon->get(deadline, stop);
+            if (memory) add_guest_memory(co_await memory->get(deadline, stop), stats);
+        } catch (const Error& error) {
+            // Without a balloon driver in the guest there is no answer, and that is no failure.
+            if (error.code() != Code::hypervisor_failed || !core->monitor->is_open()) throw;
         }
-        add_balloon(*core, actual, stats);
     }
-    if (cpus) add_vcpus(*core, co_await cpus->get(deadline, stop), stats);
-    if (counters) {
-        BlockAnswers answers;
-        answers.counters = co_await counters->get(deadline, stop);
-        answers.blocks = co_await blocks->get(deadline, stop);
-        add_disks(*core, answers, stats);
-    }
+    add_balloon(*core, actual, stats);
+    add_vcpus(*core, co_await cpus.get(deadline, stop), stats);
+    BlockAnswers answers;
+    answers.counters = co_await counters.get(deadline, stop);
+    answers.blocks = co_await blocks.get(deadline, stop);
+    add_disks(*core, answers, stats);
     co_return stats;
 }
 

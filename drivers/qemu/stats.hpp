@@ -5,14 +5,12 @@
 
 #include <memory>
 #include <stop_token>
-#include <string>
-#include <vector>
 
 #include "qemu/guest.hpp"
 
 namespace virtbus::qemu {
 
-/// `groups`: state, cpu-total, balloon, vcpu, interface, block; empty means all. Keys are those of libvirt's records.
-Task<Stats> sample_stats(std::shared_ptr<GuestCore> core, std::vector<std::string> groups, std::stop_token stop);
+/// Keys are those of libvirt's records.
+Task<Stats> sample_stats(std::shared_ptr<GuestCore> core, std::stop_token stop);
 
 }  // namespace virtbus::qemu

@@ -157,8 +157,7 @@ Task<> TestGuest::shutdown(ShutdownMode mode, std::stop_token) {
     // A guest that does not run sees no button.
     if (behaviour_.hang_shutdown || record_.paused) co_return;
     later([this] { events_.state_changed(State::shutdown, "shutdown"); });
-    end_at(clock_.now() + static_cast<std::uint64_t>(behaviour_.shutdown_delay.count()) * 1000,
-           {"shutdown", {}});
+    end_at(clock_.now() + static_cast<std::uint64_t>(behaviour_.shutdown_delay.count()) * 1000, {"shutdown", {}});
 }
 
 Task<> TestGuest::reboot(ShutdownMode mode, std::stop_token) {
@@ -209,7 +208,7 @@ void TestGuest::kill(bool graceful) {
     end_at(killed_at_ + stays + (graceful ? last_breath : 0), {"destroyed", {}});
 }
 
-Task<Stats> TestGuest::stats(std::vector<std::string>, std::stop_token) {
+Task<Stats> TestGuest::stats(std::stop_token) {
     if (behaviour_.unresponsive) {
         Reply<> never{loop_};
         hanging_.push_back(never.promise());

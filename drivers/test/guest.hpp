@@ -54,7 +54,7 @@ public:
     Task<> set_memory(std::uint64_t bytes, std::stop_token stop) override;
     Task<> set_vcpus(std::uint32_t count, std::stop_token stop) override;
 
-    Task<Stats> stats(std::vector<std::string> groups, std::stop_token stop) override;
+    Task<Stats> stats(std::stop_token stop) override;
     Task<> send_key(std::vector<std::string> keys, std::stop_token stop) override;
     Task<Screenshot> screenshot(std::uint32_t screen, std::stop_token stop) override;
     Task<Fd> open_console(std::string name, bool force, std::stop_token stop) override;

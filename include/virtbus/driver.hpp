@@ -181,7 +181,8 @@ public:
     virtual BitmapWork* bitmap_work() { return nullptr; }
     virtual Agent* agent() { return nullptr; }
 
-    virtual Task<Stats> stats(std::vector<std::string> groups, std::stop_token stop) = 0;
+    /// Everything it can count.
+    virtual Task<Stats> stats(std::stop_token stop) = 0;
     virtual Task<> send_key(std::vector<std::string> keys, std::stop_token stop) = 0;
     virtual Task<Screenshot> screenshot(std::uint32_t screen, std::stop_token stop) = 0;
     /// One end of a stream to the console, serial, parallel or channel device of that name ("" = the first console).

@@ -30,7 +30,7 @@ namespace {
 
 using virtbus::Fd;
 using namespace virtbus::bench;
-using virtbus::testing::TemporaryFolder;
+using virtbus::tests::TemporaryFolder;
 using Milliseconds = std::chrono::duration<double, std::milli>;
 using Steady = std::chrono::steady_clock;
 

@@ -11,7 +11,7 @@
 namespace {
 
 using namespace virtbus;
-using namespace virtbus::test;
+using namespace virtbus::tests;
 
 std::string forty_devices() {
     std::string devices;

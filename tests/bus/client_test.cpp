@@ -14,7 +14,7 @@
 #include "manager_proxy.hpp"
 #include "tests/bus/daemon.hpp"
 
-namespace virtbus::testing {
+namespace virtbus::tests {
 namespace {
 
 using ::testing::Contains;
@@ -169,8 +169,9 @@ TEST_F(SdbusClient, ErrorsAreTyped) {
 }
 
 TEST_F(SdbusClient, WaitsForAJob) {
-    const auto behaviour = "<metadata><test:behaviour xmlns:test='http://virtbus.org/domain/test/1.0' "
-                           "start-delay-ms='50'/></metadata><memory>";
+    const auto behaviour =
+        "<metadata><test:behaviour xmlns:test='http://virtbus.org/domain/test/1.0' "
+        "start-delay-ms='50'/></metadata><memory>";
     auto slow = xml("slow");
     slow.replace(slow.find("<memory>"), 8, behaviour);
     const auto path = manager_->DefineDomain(slow, none);
@@ -182,4 +183,4 @@ TEST_F(SdbusClient, WaitsForAJob) {
 }
 
 }  // namespace
-}  // namespace virtbus::testing
+}  // namespace virtbus::tests

@@ -20,7 +20,7 @@
 #include "tests/support/bus_client.hpp"
 #include "tests/support/private_bus.hpp"
 
-namespace virtbus::testing {
+namespace virtbus::tests {
 
 /// A program that runs beside the test; ended and waited for at the latest when the object goes.
 class Process {
@@ -233,4 +233,4 @@ inline std::string property(Client& client, const std::string& path, const char*
     return Client::print(answer);
 }
 
-}  // namespace virtbus::testing
+}  // namespace virtbus::tests

@@ -2,7 +2,7 @@
 // Devices plugged, changed and unplugged over the bus, in domains that run nothing.
 #include "tests/bus/user_bed.hpp"
 
-namespace virtbus::testing {
+namespace virtbus::tests {
 namespace {
 
 using ::testing::HasSubstr;
@@ -81,4 +81,4 @@ TEST_F(Devices, MemoryChangesWhileItRuns) {
 }
 
 }  // namespace
-}  // namespace virtbus::testing
+}  // namespace virtbus::tests

@@ -8,7 +8,7 @@
 
 #include "tests/bus/user_bed.hpp"
 
-namespace virtbus::testing {
+namespace virtbus::tests {
 namespace {
 
 using ::testing::Contains;
@@ -362,4 +362,4 @@ TEST_F(DomainsOnTheBus, UndefineChecksItsOptions) {
 }
 
 }  // namespace
-}  // namespace virtbus::testing
+}  // namespace virtbus::tests

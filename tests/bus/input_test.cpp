@@ -2,7 +2,7 @@
 // Bad input, each with its error by name; whatever came, the daemon serves on and nothing was stored.
 #include "tests/bus/user_bed.hpp"
 
-namespace virtbus::testing {
+namespace virtbus::tests {
 namespace {
 
 using ::testing::HasSubstr;
@@ -158,4 +158,4 @@ TEST_F(FullHouse, WhatIsTooMuchForOneAnswerComesInPages) {
 }
 
 }  // namespace
-}  // namespace virtbus::testing
+}  // namespace virtbus::tests

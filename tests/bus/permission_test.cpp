@@ -7,7 +7,7 @@
 
 #include "tests/bus/user_bed.hpp"
 
-namespace virtbus::testing {
+namespace virtbus::tests {
 namespace {
 
 using ::testing::HasSubstr;
@@ -218,4 +218,4 @@ TEST_F(Permission, SavedFilesAreTheCallersAndOnlyOurOwnComeBackWithStartAlone) {
 }
 
 }  // namespace
-}  // namespace virtbus::testing
+}  // namespace virtbus::tests

@@ -2,7 +2,7 @@
 // The daemon's own end and return: what ran runs on, what was stored is there, and a second daemon keeps off.
 #include "tests/bus/user_bed.hpp"
 
-namespace virtbus::testing {
+namespace virtbus::tests {
 namespace {
 
 using ::testing::HasSubstr;
@@ -130,4 +130,4 @@ TEST_F(Restart, ItEndsWithTheBus) {
 }
 
 }  // namespace
-}  // namespace virtbus::testing
+}  // namespace virtbus::tests

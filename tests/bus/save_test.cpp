@@ -4,7 +4,7 @@
 
 #include "tests/bus/user_bed.hpp"
 
-namespace virtbus::testing {
+namespace virtbus::tests {
 namespace {
 
 using ::testing::HasSubstr;
@@ -116,4 +116,4 @@ TEST_F(Save, ACallerThatLeavesDoesNotCancel) {
 }
 
 }  // namespace
-}  // namespace virtbus::testing
+}  // namespace virtbus::tests

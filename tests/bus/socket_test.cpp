@@ -8,7 +8,7 @@
 
 #include "tests/bus/user_bed.hpp"
 
-namespace virtbus::testing {
+namespace virtbus::tests {
 namespace {
 
 using ::testing::HasSubstr;
@@ -100,7 +100,8 @@ TEST_F(Socket, SignalsReachPeers) {
 TEST_F(Socket, BusctlMonitorsIt) {
     const std::string output = bed().folder / "monitored", errors = bed().folder / "monitor-says";
     Process monitor{{"busctl", "--no-pager", "--address=" + address, "monitor"}, bed().environment(), output, errors};
-    ASSERT_TRUE(run_until([&] { return read_file(errors).find("Monitoring bus message stream") != std::string::npos; }));
+    ASSERT_TRUE(
+        run_until([&] { return read_file(errors).find("Monitoring bus message stream") != std::string::npos; }));
     const std::string path = define(client, "monitored");
     EXPECT_TRUE(run_until([&] { return read_file(output).find(path) != std::string::npos; })) << read_file(errors);
     EXPECT_THAT(read_file(output), HasSubstr("InterfacesAdded"));
@@ -183,4 +184,4 @@ TEST_F(Socket, SoManyConnectionsOfOneUser) {
 }
 
 }  // namespace
-}  // namespace virtbus::testing
+}  // namespace virtbus::tests

@@ -6,7 +6,7 @@
 
 #include "tests/bus/daemon.hpp"
 
-namespace virtbus::testing {
+namespace virtbus::tests {
 
 template <class Suite>
 class SharedDaemon : public ::testing::Test {
@@ -59,4 +59,4 @@ private:
     static inline DaemonBed* bed_ = nullptr;
 };
 
-}  // namespace virtbus::testing
+}  // namespace virtbus::tests

@@ -16,10 +16,10 @@ using ::testing::HasSubstr;
 const std::string one = "/org/example/lamp/one", two = "/org/example/lamp/two", none = "/org/example/lamp/none";
 
 struct EngineTest : ::testing::Test, Bed {
-    testing::Client client{loop, connect()};
-    using Client = testing::Client;
+    tests::Client client{loop, connect()};
+    using Client = tests::Client;
 
-    testing::Answer engage(const char* option, const char* type, const char* value) {
+    tests::Answer engage(const char* option, const char* type, const char* value) {
         return client.call(one, lamp, "Switch", "ba{sv}", 1, 1, option, type, value);
     }
     /// A call answered now has everything before it behind it.
@@ -189,7 +189,7 @@ TEST_F(EngineTest, OnlyAYesToReadingIsRemembered) {
     EXPECT_EQ(rules.asked.size(), 1u);
     ASSERT_TRUE(client.call(two, lamp, "Look").ok());
     EXPECT_EQ(rules.asked.size(), 2u) << "another object is another question";
-    testing::Client other{loop, connect()};
+    tests::Client other{loop, connect()};
     ASSERT_TRUE(other.call(one, lamp, "Look").ok());
     EXPECT_EQ(rules.asked.size(), 3u) << "another caller is another question";
     for (int i = 0; i < 2; i++) ASSERT_TRUE(client.call(one, lamp, "Break", "s", "").ok());
@@ -223,7 +223,7 @@ TEST_F(EngineTest, AnObjectGoneWhileTheAnswerComesIsUnknown) {
 
 TEST_F(EngineTest, ACallerThatLeavesTakesItsQuestionAlong) {
     rules.held = true;
-    testing::Client leaver{loop, connect()};
+    tests::Client leaver{loop, connect()};
     (void)leaver.start(one, lamp, "Break", "s", "");
     ASSERT_TRUE(run_until([&] { return rules.pending.size() == 1; }));
     leaver.leave();
@@ -232,7 +232,7 @@ TEST_F(EngineTest, ACallerThatLeavesTakesItsQuestionAlong) {
 }
 
 TEST_F(EngineTest, ACallerThatLeavesAfterwardsLeavesTheWorkAlone) {
-    testing::Client leaver{loop, connect()};
+    tests::Client leaver{loop, connect()};
     (void)leaver.start(one, lamp, "Wait");
     ASSERT_TRUE(run_until([&] { return lamps.waiting.size() == 1; }));
     leaver.leave();
@@ -304,7 +304,7 @@ TEST_F(EngineTest, AnAnswerBeyondTheLimitIsRefused) {
 }
 
 TEST_F(EngineTest, ACallerHasSoManyCallsUnderWay) {
-    std::vector<testing::Client::Pending> pending;
+    std::vector<tests::Client::Pending> pending;
     for (unsigned i = 0; i < most_calls; i++) pending.push_back(client.start(one, lamp, "Wait"));
     EXPECT_EQ(client.call(one, lamp, "Wait").error, "org.virtbus1.Error.LimitsExceeded");
     EXPECT_TRUE(client.call(one, properties, "GetAll", "s", lamp).ok()) << "reading is not counted";
@@ -319,7 +319,7 @@ TEST_F(EngineTest, ACallerHasSoManyCallsUnderWay) {
 TEST_F(EngineTest, ACallerHoldsSoManyBytes) {
     rules.held = true;
     const std::string text(1 << 20, 'x');
-    std::vector<testing::Client::Pending> pending;
+    std::vector<tests::Client::Pending> pending;
     for (int i = 0; i < 64; i++) pending.push_back(client.start(one, lamp, "Engrave", "s", text.c_str()));
     EXPECT_EQ(client.call(one, lamp, "Engrave", "s", text.c_str()).error, "org.virtbus1.Error.LimitsExceeded");
     for (const auto& question : rules.pending) question.set();
@@ -339,7 +339,7 @@ TEST_F(EngineTest, OnlyWhatChangedIsSignalledAndBeforeTheAnswer) {
     ASSERT_EQ(client.signals.size(), 2u);
     EXPECT_EQ(client.signals[0].member, "PropertiesChanged");
     EXPECT_EQ(client.signals[0].path, one);
-    const testing::Answer printed{"", "", Message::share(client.signals[0].message.get())};
+    const tests::Answer printed{"", "", Message::share(client.signals[0].message.get())};
     const std::string text = Client::print(printed);
     EXPECT_THAT(text, HasSubstr("\"Lit\""));
     EXPECT_THAT(text, HasSubstr("STRING \"History\""));

@@ -15,10 +15,10 @@
 namespace virtbus::dbus {
 namespace {
 
-using testing::Client;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
+using tests::Client;
 
 struct SilentLog final : Log {
     void write(Priority, std::string_view, const Fields&) override {}
@@ -47,7 +47,7 @@ struct FaceTest : ::testing::Test {
                         details.at("verb"));
         co_return;
     }
-    testing::Answer verb(const char* member) { return client->call(path, domain, member, "a{sv}", 0); }
+    tests::Answer verb(const char* member) { return client->call(path, domain, member, "a{sv}", 0); }
     void listen() {
         ASSERT_TRUE(client->call(root, "org.freedesktop.DBus.Peer", "Ping").ok());
         const auto match =
@@ -66,7 +66,7 @@ struct FaceTest : ::testing::Test {
     host::MainLoop loop;
     host::SystemClock clock;
     SilentLog log;
-    testing::TemporaryFolder folder;
+    tests::TemporaryFolder folder;
     std::vector<std::string> asked;
     Face face{loop, log,
               [this](Caller caller, std::string action, Details details, std::stop_token) {
@@ -158,14 +158,14 @@ TEST_F(FaceTest, AJobAnswersAtOnceOrWhenItIsDone) {
     ASSERT_THAT(path_of_job, StartsWith(root + "/job/"));
     EXPECT_THAT(Client::print(client->call(path_of_job, properties, "Get", "ss", job, "Objects")), HasSubstr(path));
     auto waiting = client->start(path, domain, "Stop", "a{sv}", 0);
-    ASSERT_TRUE(loop.run_until([&] { return one->release.size() == 2; }, testing::patience));
+    ASSERT_TRUE(loop.run_until([&] { return one->release.size() == 2; }, tests::patience));
     EXPECT_FALSE(waiting.finished());
     one->fails = true;
     one->release[1].set();
     EXPECT_EQ(waiting.wait().error, "org.virtbus1.Error.HypervisorFailed");
     one->fails = false;
     EXPECT_TRUE(client->call(path_of_job, job, "Cancel", "a{sv}", 0).ok());
-    ASSERT_TRUE(loop.run_until([&] { return !jobs.busy(); }, testing::patience));
+    ASSERT_TRUE(loop.run_until([&] { return !jobs.busy(); }, tests::patience));
     EXPECT_THAT(Client::print(client->call(path_of_job, properties, "GetAll", "s", job)),
                 HasSubstr("org.virtbus1.Error.Cancelled"));
     EXPECT_EQ(asked.back(), "domain.start domain-1 Cancel") << "the action of the verb it cancels";
@@ -195,7 +195,7 @@ TEST_F(FaceTest, ItIsIdleWhenNobodyIsThere) {
     ASSERT_TRUE(client->call(root, "org.freedesktop.DBus.Peer", "Ping").ok());
     EXPECT_FALSE(face.idle());
     client.reset();
-    EXPECT_TRUE(loop.run_until([&] { return face.idle(); }, testing::patience));
+    EXPECT_TRUE(loop.run_until([&] { return face.idle(); }, tests::patience));
     // For the destructor of the fixture and to see that it comes back.
     client.emplace(loop, "unix:path=" + (folder / "bus"), "org.virtbus1");
     ASSERT_TRUE(client->call(root, "org.freedesktop.DBus.Peer", "Ping").ok());
@@ -205,11 +205,11 @@ TEST_F(FaceTest, ItIsIdleWhenNobodyIsThere) {
 TEST_F(FaceTest, ClosingDropsWhatIsUnderWay) {
     one->held = true;
     (void)client->start(path, domain, "Start", "a{sv}", 0);
-    ASSERT_TRUE(loop.run_until([&] { return one->release.size() == 1; }, testing::patience));
+    ASSERT_TRUE(loop.run_until([&] { return one->release.size() == 1; }, tests::patience));
     face.close();
-    EXPECT_TRUE(loop.run_until([&] { return client->closed; }, testing::patience));
+    EXPECT_TRUE(loop.run_until([&] { return client->closed; }, tests::patience));
     one->release[0].set();
-    EXPECT_TRUE(loop.run_until([&] { return !jobs.busy(); }, testing::patience)) << "the work goes on";
+    EXPECT_TRUE(loop.run_until([&] { return !jobs.busy(); }, tests::patience)) << "the work goes on";
 }
 
 TEST(Tables, EveryActionOfTheInterfacesIsOneOfPolkits) {

@@ -105,12 +105,12 @@ struct Bed {
         return made;
     }
     Fd connect() {
-        testing::SocketPair pair;
+        tests::SocketPair pair;
         peers.admit(std::move(pair.server));
         return std::move(pair.client);
     }
     /// Lets the loop run until everything that was sent has been looked at: a call answered after it.
-    bool run_until(const std::function<bool()>& condition) { return loop.run_until(condition, testing::patience); }
+    bool run_until(const std::function<bool()>& condition) { return loop.run_until(condition, tests::patience); }
 };
 
 inline constexpr const char* lamp = "org.example.Lamp";

@@ -15,7 +15,7 @@ using ::testing::HasSubstr;
 const std::string one = "/org/example/lamp/one";
 
 struct PeersTest : ::testing::Test, Bed {
-    using Client = testing::Client;
+    using Client = tests::Client;
     const std::string bus_path = "/org/freedesktop/DBus";
 
     /// True when the other end has closed.
@@ -173,7 +173,7 @@ TEST_F(PeersTest, WhoDoesNotReadIsAskedNothingMore) {
 }
 
 TEST_F(PeersTest, TheSocketIsMadeAndRemoved) {
-    const testing::TemporaryFolder folder;
+    const tests::TemporaryFolder folder;
     const std::string path = folder / "bus";
     peers.listen(path, 0600);
     EXPECT_TRUE(std::filesystem::is_socket(path));

@@ -13,7 +13,7 @@
 namespace virtbus::qemu {
 namespace {
 
-using namespace virtbus::test;
+using namespace virtbus::tests;
 
 struct Platform {
     const char* name;

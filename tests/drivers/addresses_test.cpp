@@ -11,7 +11,7 @@
 namespace virtbus::qemu {
 namespace {
 
-using namespace virtbus::test;
+using namespace virtbus::tests;
 
 std::string definition(const std::string& machine, const std::string& devices) {
     return fmt::format(

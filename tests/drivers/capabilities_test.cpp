@@ -95,7 +95,7 @@ TEST(Capabilities, AnswersOfAnotherShapeAreLeftOut) {
 }
 
 TEST(CapabilityCache, RunsOnlyListedEmulators) {
-    test::HostBed bed;
+    tests::HostBed bed;
     CapabilityCache cache{bed.ports};
     EXPECT_EQ(cache.choose(emulator, ""), emulator);
     EXPECT_EQ(cache.choose("", "x86_64"), emulator);
@@ -112,7 +112,7 @@ TEST(CapabilityCache, RunsOnlyListedEmulators) {
 }
 
 TEST(CapabilityCache, TakesAListThatOnlyItsOwnerWrites) {
-    test::HostBed bed;
+    tests::HostBed bed;
     CapabilityCache cache{bed.ports};
     const auto list = bed.ports.folders.config + "/qemu/emulators";
     bed.files.make_folder(bed.ports.folders.config + "/qemu", 0700);
@@ -123,7 +123,7 @@ TEST(CapabilityCache, TakesAListThatOnlyItsOwnerWrites) {
 }
 
 TEST(CapabilityCache, SaysWhatABrokenEmulatorSaid) {
-    test::HostBed bed;
+    tests::HostBed bed;
     CapabilityCache cache{bed.ports};
     try {
         bed.run(cache.get("/usr/bin/env"));
@@ -135,7 +135,7 @@ TEST(CapabilityCache, SaysWhatABrokenEmulatorSaid) {
 }
 
 TEST(CapabilityCache, ProbesOnceAndKeepsIt) {
-    test::HostBed bed;
+    tests::HostBed bed;
     const auto file = bed.ports.folders.cache + "/qemu/usr_bin_qemu-system-x86_64.json";
     {
         CapabilityCache cache{bed.ports};
@@ -168,7 +168,7 @@ Task<> note(CapabilityCache& cache, std::vector<std::shared_ptr<const Capabiliti
 }
 
 TEST(CapabilityCache, SharesTheProbeThatRuns) {
-    test::HostBed bed;
+    tests::HostBed bed;
     CapabilityCache cache{bed.ports};
     std::vector<std::shared_ptr<const Capabilities>> got;
     Scope scope;

@@ -13,7 +13,7 @@
 namespace virtbus::qemu {
 namespace {
 
-using namespace virtbus::test;
+using namespace virtbus::tests;
 
 class Corpus : public testing::TestWithParam<std::string> {
 protected:

@@ -47,7 +47,7 @@ bool is_closed(int fd) {
 }
 
 TEST(Consoles, CopyBothWays) {
-    test::PollLoop loop;
+    tests::PollLoop loop;
     Terminal terminal;
     Consoles consoles{loop};
     const auto stream = consoles.open("serial0", open_pty(terminal.path));
@@ -65,7 +65,7 @@ TEST(Consoles, CopyBothWays) {
 }
 
 TEST(Consoles, AreFreeWhenTheCallerHasClosed) {
-    test::PollLoop loop;
+    tests::PollLoop loop;
     Terminal terminal;
     Consoles consoles{loop};
     auto stream = consoles.open("serial0", open_pty(terminal.path));
@@ -75,7 +75,7 @@ TEST(Consoles, AreFreeWhenTheCallerHasClosed) {
 }
 
 TEST(Consoles, CanBeTakenAway) {
-    test::PollLoop loop;
+    tests::PollLoop loop;
     Terminal terminal;
     Consoles consoles{loop};
     const auto first = consoles.open("serial0", open_pty(terminal.path));
@@ -88,7 +88,7 @@ TEST(Consoles, CanBeTakenAway) {
 }
 
 TEST(Consoles, DeliverTheLastWordsOfADeviceThatGoes) {
-    test::PollLoop loop;
+    tests::PollLoop loop;
     int ends[2];
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
     Consoles consoles{loop};
@@ -101,7 +101,7 @@ TEST(Consoles, DeliverTheLastWordsOfADeviceThatGoes) {
 }
 
 TEST(Consoles, ACallerThatDoesNotReadHoldsUpNothing) {
-    test::PollLoop loop;
+    tests::PollLoop loop;
     int ends[2];
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
     const Fd device{ends[1]};
@@ -122,7 +122,7 @@ TEST(Consoles, ACallerThatDoesNotReadHoldsUpNothing) {
 }
 
 TEST(Consoles, ADeviceThatDoesNotReadIsWaitedFor) {
-    test::PollLoop loop;
+    tests::PollLoop loop;
     int ends[2];
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
     const Fd device{ends[1]};

@@ -17,7 +17,7 @@
 #include "service/xml/domain_xml.hpp"
 #include "virtbus/error.hpp"
 
-namespace virtbus::test {
+namespace virtbus::tests {
 
 inline std::string read_text(const std::filesystem::path& path) {
     std::ifstream file{path};
@@ -103,4 +103,4 @@ inline std::string one_a_line(const std::vector<std::string>& argv) {
     return out + "\n";
 }
 
-}  // namespace virtbus::test
+}  // namespace virtbus::tests

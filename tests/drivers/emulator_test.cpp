@@ -15,7 +15,7 @@
 namespace virtbus::qemu {
 namespace {
 
-using namespace virtbus::test;
+using namespace virtbus::tests;
 
 std::string emulator_of(const std::string& arch) {
     const char* folder = std::getenv("VIRTBUS_EMULATORS");

@@ -20,8 +20,8 @@ namespace virtbus::qemu {
 namespace {
 
 using nlohmann::json;
-using test::HostBed;
-using test::Notes;
+using tests::HostBed;
+using tests::Notes;
 
 /// A process that does nothing, in QEMU's place.
 struct Sleeper final : Units {
@@ -77,7 +77,7 @@ struct Stage {
         GuestRecord record;
         record.pid = static_cast<std::uint32_t>(sleeper->pid);
         record.start_time = process_start_time(record.pid);
-        record.folder = host.folder.path + "/guest";
+        record.folder = host.folder.path() + "/guest";
         host.files.make_folder(record.folder, 0700);
         record.monitor = record.folder + "/monitor.sock";
         record.state = State::running;

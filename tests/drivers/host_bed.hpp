@@ -2,35 +2,19 @@
 // The real ports over temporary folders, for tests of drivers against the real world.
 #pragma once
 
-#include <stdlib.h>
-
-#include <filesystem>
+#include <functional>
+#include <memory>
 #include <stdexcept>
-#include <string>
 
 #include "service/host/files.hpp"
 #include "service/host/log.hpp"
 #include "service/host/loop.hpp"
 #include "service/host/spawner.hpp"
 #include "service/host/workers.hpp"
+#include "tests/support/run.hpp"
 #include "virtbus/ports.hpp"
 
-namespace virtbus::test {
-
-struct TemporaryFolder {
-    std::string path;
-    TemporaryFolder() {
-        char pattern[] = "/tmp/virtbus-test-XXXXXX";
-        if (!::mkdtemp(pattern)) throw std::runtime_error{"mkdtemp"};
-        path = pattern;
-    }
-    ~TemporaryFolder() {
-        std::error_code ignored;
-        std::filesystem::remove_all(path, ignored);
-    }
-    TemporaryFolder(const TemporaryFolder&) = delete;
-    TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-};
+namespace virtbus::tests {
 
 /// Stands where no test starts a unit.
 struct NoUnits final : Units {
@@ -64,8 +48,8 @@ struct HostBed {
                 spawner,
                 log,
                 *units,
-                Folders{folder.path + "/config", folder.path + "/state", folder.path + "/run", folder.path + "/cache",
-                        folder.path + "/logs"},
+                Folders{folder.path() + "/config", folder.path() + "/state", folder.path() + "/run",
+                        folder.path() + "/cache", folder.path() + "/logs"},
                 "test-boot",
                 false} {
         for (const auto& each : {ports.folders.config, ports.folders.state, ports.folders.runtime, ports.folders.cache,
@@ -75,47 +59,12 @@ struct HostBed {
 
     /// Runs a task to its end and gives its result or exception.
     template <class T>
-    T run(Task<T> task, Duration limit = Duration{60000}) {
-        Scope scope;
-        std::exception_ptr error;
-        bool done = false;
-        if constexpr (std::is_void_v<T>) {
-            scope.spawn(settle(std::move(task), error, done));
-            await(done, limit);
-            if (error) std::rethrow_exception(error);
-        } else {
-            std::optional<T> value;
-            scope.spawn(settle(std::move(task), value, error, done));
-            await(done, limit);
-            if (error) std::rethrow_exception(error);
-            return std::move(*value);
-        }
+    T run(Task<T> task, Duration limit = patience) {
+        return tests::run(loop, std::move(task), limit);
     }
-    void run_until(const std::function<bool()>& condition, Duration limit = Duration{60000}) {
+    void run_until(const std::function<bool()>& condition, Duration limit = patience) {
         if (!loop.run_until(condition, limit)) throw std::runtime_error{"the condition never came true"};
-    }
-
-private:
-    void await(const bool& done, Duration limit) {
-        run_until([&done] { return done; }, limit);
-    }
-    static Task<> settle(Task<> task, std::exception_ptr& error, bool& done) {
-        try {
-            co_await task;
-        } catch (...) {
-            error = std::current_exception();
-        }
-        done = true;
-    }
-    template <class T>
-    static Task<> settle(Task<T> task, std::optional<T>& value, std::exception_ptr& error, bool& done) {
-        try {
-            value.emplace(co_await task);
-        } catch (...) {
-            error = std::current_exception();
-        }
-        done = true;
     }
 };
 
-}  // namespace virtbus::test
+}  // namespace virtbus::tests

@@ -10,7 +10,7 @@
 namespace virtbus::qemu {
 namespace {
 
-using namespace virtbus::test;
+using namespace virtbus::tests;
 
 const std::string evil = "a,b=c,,\"x\\\"}',file=/etc/shadow -device x\n%s${HOME}";
 

@@ -15,7 +15,7 @@ namespace virtbus::qemu {
 namespace {
 
 using nlohmann::json;
-using test::PollLoop;
+using tests::PollLoop;
 
 constexpr auto greeting = R"({"QMP":{"version":{},"capabilities":[]}})"
                           "\n";

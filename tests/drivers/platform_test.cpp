@@ -12,7 +12,7 @@
 namespace virtbus::qemu {
 namespace {
 
-using namespace virtbus::test;
+using namespace virtbus::tests;
 
 /// An emulator with KVM on a host whose CPU is small.
 Capabilities with_kvm() {

@@ -8,14 +8,14 @@
 #include <list>
 #include <memory>
 #include <mutex>
-#include <stdexcept>
 #include <utility>
 #include <vector>
 
+#include "tests/support/run.hpp"
 #include "virtbus/loop.hpp"
 #include "virtbus/task.hpp"
 
-namespace virtbus::test {
+namespace virtbus::tests {
 
 class PollLoop final : public Loop {
 public:
@@ -30,31 +30,19 @@ public:
         return add({fd, wanted, {}, std::move(ready)});
     }
 
-    /// Turns until the condition holds; throws after the limit, so that a broken test ends.
-    void run_until(const std::function<bool()>& done, Duration limit = Duration{20000}) {
+    /// Turns until the condition holds; false when the time is over.
+    bool run_until(const std::function<bool()>& done, Duration limit = patience) {
         const auto deadline = in(limit);
         while (!done()) {
-            if (std::chrono::steady_clock::now() > deadline) throw std::runtime_error{"the condition never came true"};
+            if (std::chrono::steady_clock::now() > deadline) return false;
             turn();
         }
+        return true;
     }
     /// Runs a task to its end and gives its result or exception.
     template <class T>
     T run(Task<T> task) {
-        Scope scope;
-        std::exception_ptr error;
-        bool done = false;
-        if constexpr (std::is_void_v<T>) {
-            scope.spawn(catch_void(std::move(task), error, done));
-            run_until([&] { return done; });
-            if (error) std::rethrow_exception(error);
-        } else {
-            std::optional<T> value;
-            scope.spawn(catch_value(std::move(task), value, error, done));
-            run_until([&] { return done; });
-            if (error) std::rethrow_exception(error);
-            return std::move(*value);
-        }
+        return tests::run(*this, std::move(task));
     }
     void turn() {
         std::vector<Work> work;
@@ -79,23 +67,6 @@ private:
         explicit Held(std::shared_ptr<Entry> held) : entry{std::move(held)} {}
         ~Held() override { entry->gone = true; }
     };
-    static Task<> catch_void(Task<> task, std::exception_ptr& error, bool& done) {
-        try {
-            co_await task;
-        } catch (...) {
-            error = std::current_exception();
-        }
-        done = true;
-    }
-    template <class T>
-    static Task<> catch_value(Task<T> task, std::optional<T>& value, std::exception_ptr& error, bool& done) {
-        try {
-            value.emplace(co_await task);
-        } catch (...) {
-            error = std::current_exception();
-        }
-        done = true;
-    }
     Registration add(Entry entry) {
         entries_.push_back(std::make_shared<Entry>(std::move(entry)));
         return std::make_unique<Held>(entries_.back());
@@ -129,4 +100,4 @@ private:
     std::vector<std::shared_ptr<Entry>> entries_;
 };
 
-}  // namespace virtbus::test
+}  // namespace virtbus::tests

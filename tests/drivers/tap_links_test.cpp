@@ -15,12 +15,13 @@
 #include "network/links.hpp"
 #include "network/shaping.hpp"
 #include "network/virtual_function.hpp"
+#include "service/host/loop.hpp"
 #include "service/host/workers.hpp"
 #include "tests/support/run.hpp"
 
 using namespace virtbus;
 using namespace std::chrono_literals;
-using virtbus::testing::run;
+using virtbus::tests::run;
 
 namespace {
 
@@ -151,7 +152,7 @@ TEST_F(TapLinksTest, FramesAreGathered) {
 }
 
 TEST_F(TapLinksTest, AVirtualFunctionIsFoundBelowItsCard) {
-    const virtbus::testing::TemporaryFolder folder;
+    const virtbus::tests::TemporaryFolder folder;
     const auto devices = folder.path() + "/sys/bus/pci/devices/";
     for (const auto* each : {"0000:03:00.0/net/ens3", "0000:03:10.0", "0000:03:10.1", "0000:04:00.0"})
         std::filesystem::create_directories(devices + each);

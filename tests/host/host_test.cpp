@@ -19,8 +19,8 @@
 
 using namespace virtbus;
 using namespace std::chrono_literals;
-using virtbus::testing::run;
-using virtbus::testing::TemporaryFolder;
+using virtbus::tests::run;
+using virtbus::tests::TemporaryFolder;
 
 namespace {
 

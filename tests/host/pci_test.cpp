@@ -9,9 +9,9 @@
 #include "tests/support/run.hpp"
 
 using namespace virtbus;
-using virtbus::testing::FakePciBus;
-using virtbus::testing::run;
-using virtbus::testing::TemporaryFolder;
+using virtbus::tests::FakePciBus;
+using virtbus::tests::run;
+using virtbus::tests::TemporaryFolder;
 
 namespace {
 

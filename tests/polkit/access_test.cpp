@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "service/host/loop.hpp"
 #include "tests/support/run.hpp"
 #include "virtbus/error.hpp"
 
@@ -24,7 +25,7 @@ struct TableAuthority final : Authority {
 struct AccessTest : ::testing::Test {
     Code refusal(std::vector<std::string> wanted) {
         try {
-            virtbus::testing::run(loop, access.check(Caller{}, std::move(wanted), {}));
+            virtbus::tests::run(loop, access.check(Caller{}, std::move(wanted), {}));
         } catch (const Error& error) {
             words = error.what();
             return error.code();
@@ -40,8 +41,7 @@ struct AccessTest : ::testing::Test {
 TEST_F(AccessTest, AYesToEachActionIsAYes) {
     authority.verdicts = {{"org.virtbus1.domain.start", Verdict::allowed},
                           {"org.virtbus1.domain.configure", Verdict::allowed}};
-    virtbus::testing::run(loop,
-                          access.check(Caller{}, std::vector<std::string>{"domain.configure", "domain.start"}, {}));
+    virtbus::tests::run(loop, access.check(Caller{}, std::vector<std::string>{"domain.configure", "domain.start"}, {}));
     EXPECT_THAT(authority.asked, ::testing::ElementsAre("org.virtbus1.domain.configure", "org.virtbus1.domain.start"));
 }
 

@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "polkit/start_time.hpp"
+#include "service/host/loop.hpp"
 #include "tests/support/private_bus.hpp"
 #include "virtbus/reply.hpp"
 
@@ -24,8 +25,8 @@ struct CollectedLog final : Log {
 };
 
 /// The bus of the whole test program: GLib connects to the system bus once in a process.
-testing::PrivateBus& bus() {
-    static testing::PrivateBus bus;
+tests::PrivateBus& bus() {
+    static tests::PrivateBus bus;
     return bus;
 }
 
@@ -45,8 +46,7 @@ struct AuthorityTest : ::testing::Test {
     /// The log changes without an event in this loop, so it is looked at again and again.
     bool logged(const std::string& text) {
         const auto tick = g_timeout_add(2, [](void*) -> gboolean { return G_SOURCE_CONTINUE; }, nullptr);
-        const bool seen =
-            loop.run_until([&] { return questions().find(text) != std::string::npos; }, testing::patience);
+        const bool seen = loop.run_until([&] { return questions().find(text) != std::string::npos; }, tests::patience);
         g_source_remove(tick);
         return seen;
     }
@@ -56,16 +56,16 @@ struct AuthorityTest : ::testing::Test {
         return {"peer:1", ::getuid(), pid, start_time_of(pid), false, false};
     }
     Verdict ask(Caller caller, std::map<std::string, std::string> details = {}) {
-        return testing::run(loop,
-                            authority.check(std::move(caller), "org.virtbus1.domain.start", std::move(details), {}));
+        return tests::run(loop,
+                          authority.check(std::move(caller), "org.virtbus1.domain.start", std::move(details), {}));
     }
 
-    testing::TemporaryFolder folder;
+    tests::TemporaryFolder folder;
     host::MainLoop loop;
     CollectedLog log;
     PolkitOptions options{.ask_about_root = true};
     SystemAuthority authority{loop, log, options};
-    std::optional<testing::Companion> polkitd;
+    std::optional<tests::Companion> polkitd;
 };
 
 TEST_F(AuthorityTest, AnAbsentPolkitdIsANo) {
@@ -78,7 +78,7 @@ TEST_F(AuthorityTest, RootIsNotKeptWaitingForPolkit) {
     SystemAuthority plain{loop, log};
     Caller root = peer();
     root.uid = 0;
-    EXPECT_EQ(testing::run(loop, plain.check(root, "org.virtbus1.domain.start", {}, {})), Verdict::allowed);
+    EXPECT_EQ(tests::run(loop, plain.check(root, "org.virtbus1.domain.start", {}, {})), Verdict::allowed);
 }
 
 TEST_F(AuthorityTest, AsksAboutTheProcessWithItsDetails) {
@@ -136,7 +136,7 @@ TEST_F(AuthorityTest, AStoppedQuestionIsWithdrawn) {
     }(std::move(question), cancelled));
     ASSERT_TRUE(logged("ruling=held"));
     stop.request_stop();
-    EXPECT_TRUE(loop.run_until([&] { return cancelled; }, testing::patience));
+    EXPECT_TRUE(loop.run_until([&] { return cancelled; }, tests::patience));
     EXPECT_TRUE(logged("cancel"));
 }
 
@@ -158,7 +158,7 @@ TEST_F(AuthorityTest, ASilentPolkitdIsANo) {
     start_polkitd();
     options.patience = Duration{100};
     SystemAuthority hasty{loop, log, options};
-    EXPECT_EQ(testing::run(loop, hasty.check(peer(), "org.virtbus1.domain.start", {}, {})), Verdict::denied);
+    EXPECT_EQ(tests::run(loop, hasty.check(peer(), "org.virtbus1.domain.start", {}, {})), Verdict::denied);
     EXPECT_THAT(log.text, HasSubstr("did not finish in time"));
 }
 
@@ -166,8 +166,7 @@ TEST(OwnerAuthorityTest, TheBusBelongsToItsUser) {
     host::MainLoop loop;
     OwnerAuthority authority{1000};
     const auto ask = [&](std::uint32_t uid) {
-        return testing::run(loop,
-                            authority.check({":1.1", uid, 0, 0, true, false}, "org.virtbus1.domain.start", {}, {}));
+        return tests::run(loop, authority.check({":1.1", uid, 0, 0, true, false}, "org.virtbus1.domain.start", {}, {}));
     };
     EXPECT_EQ(ask(1000), Verdict::allowed);
     EXPECT_EQ(ask(0), Verdict::allowed);

@@ -7,47 +7,35 @@
 
 #include <fstream>
 
-#include "tests/qemu/linux_guest.hpp"
+#include "tests/qemu/linux_bed.hpp"
 
-namespace virtbus {
+namespace virtbus::tests {
 namespace {
 
-using test::Notes;
-using test::QemuBed;
 using testing::HasSubstr;
 
-class FirmwareTest : public ::testing::Test {
+class FirmwareTest : public LinuxBed {
 protected:
     void SetUp() override {
-        kernel_ = test::newest_kernel();
-        if (kernel_.empty()) GTEST_SKIP() << "no cloud kernel in /boot (package linux-image-cloud-amd64)";
+        LinuxBed::SetUp();
         if (::access("/usr/share/OVMF/OVMF_CODE_4M.fd", R_OK) != 0) GTEST_SKIP() << "no OVMF (package ovmf)";
-        ASSERT_EQ(std::system((std::string{std::getenv("VIRTBUS_MAKE_INITRAMFS")} + " " + initrd()).c_str()), 0);
     }
-    std::string initrd() const { return bed_.host.folder.path + "/initrd"; }
     std::string store(const std::string& suffix) const {
         return bed_.host.ports.folders.state + "/nvram/" + QemuBed::bare().uuid + "_VARS." + suffix;
     }
     DomainConfig uefi(bool secure_boot = false) const {
-        auto config = QemuBed::bare("uefi");
+        auto config = linux_config();
         config.memory = config.current_memory = 256ULL << 20;
         config.os.firmware = "efi";
         config.os.firmware_features = {{.enabled = secure_boot, .name = "secure-boot", .unknown = {}},
                                        {.enabled = false, .name = "enrolled-keys", .unknown = {}}};
-        config.os.kernel = kernel_;
-        config.os.initrd = initrd();
-        config.os.cmdline = "console=ttyS0 quiet";
-        config.features.emplace().acpi.emplace();
-        config.devices.serials.emplace_back();
         return config;
     }
     /// Boots it, types a line and gives what the guest says between "<" and ">" after it.
     std::string ask(DomainConfig config, const std::string& line) {
         notes_ = {};
-        const auto guest = bed_.start(std::move(config), notes_, true);
-        test::Terminal terminal{bed_, *guest};
-        bed_.run(guest->resume({}));
-        bed_.run_until([&] { return terminal.has("virtbus-guest: ready"); });
+        const auto guest = boot(std::move(config));
+        auto& terminal = *terminal_;
         terminal.said.clear();
         terminal.type("cd /sys/firmware/efi/efivars; S=; " + line + "; echo \"$S<$A>\"\r");
         bed_.run_until([&] {
@@ -69,11 +57,6 @@ protected:
 
     static constexpr auto write = "printf '\\007\\000\\000\\000hello' > Try-12345678-1234-1234-1234-123456789abc; A=$?";
     static constexpr auto read = "A=$(tail -c +5 Try-12345678-1234-1234-1234-123456789abc 2>&1)";
-    QemuBed bed_;
-    Notes notes_;
-
-private:
-    std::string kernel_;
 };
 
 TEST_F(FirmwareTest, VariablesStayUntilTheyAreReset) {
@@ -97,9 +80,9 @@ TEST_F(FirmwareTest, ARefusedResetChangesNothing) {
     auto& loader = config.os.loader.emplace();
     loader.readonly = true;
     loader.type = "pflash";
-    loader.path = bed_.host.folder.path + "/CODE.fd";
+    loader.path = bed_.host.folder.path() + "/CODE.fd";
     std::filesystem::copy_file("/usr/share/OVMF/OVMF_CODE_4M.fd", loader.path);
-    config.os.nvram.emplace().path = bed_.host.folder.path + "/store";
+    config.os.nvram.emplace().path = bed_.host.folder.path() + "/store";
     config.os.nvram->format = "raw";
     EXPECT_THAT(refusal(config), HasSubstr("UnsupportedConfiguration"));
     std::filesystem::copy_file("/usr/share/OVMF/OVMF_VARS_4M.fd", config.os.nvram->path);
@@ -152,4 +135,4 @@ TEST_F(FirmwareTest, DescriptorsThatAreRubbishAreLeftOut) {
 }
 
 }  // namespace
-}  // namespace virtbus
+}  // namespace virtbus::tests

@@ -14,8 +14,8 @@
 namespace virtbus {
 namespace {
 
-using test::Notes;
-using test::QemuBed;
+using tests::Notes;
+using tests::QemuBed;
 
 TEST(BareGuest, StartsAndIsDestroyed) {
     QemuBed bed;
@@ -49,7 +49,7 @@ TEST(BareGuest, StartsPaused) {
     QemuBed bed;
     Notes notes;
     const auto guest = bed.start(QemuBed::bare(), notes, true);
-    EXPECT_EQ(std::get<std::uint32_t>(bed.run(guest->stats({"state"}, {}))["state.reason"]), 11U);
+    EXPECT_EQ(std::get<std::uint32_t>(bed.run(guest->stats({}))["state.reason"]), 11U);
     bed.run(guest->resume({}));
     EXPECT_EQ(notes.list.front(), "state running unpaused");
     bed.stop(*guest, notes);
@@ -186,7 +186,7 @@ TEST(BareGuest, AStoppedProcessIsNotResponsiveAndCanBeKilled) {
     ::kill(pid, SIGCONT);
     bed.run_until([&] { return notes.has("responsive"); });
     ::kill(pid, SIGSTOP);
-    EXPECT_THROW(bed.run(guest->stats({"block"}, {})), Error);
+    EXPECT_THROW(bed.run(guest->stats({})), Error);
     bed.stop(*guest, notes);
     EXPECT_EQ(notes.list.back(), "ended destroyed");
 }
@@ -387,7 +387,7 @@ TEST(BareGuest, IsPinned) {
     }
     EXPECT_EQ(pinned, 1U);
     EXPECT_GT(free, 0U);
-    EXPECT_EQ(std::get<std::uint32_t>(bed.run(guest->stats({"state"}, {}))["state.state"]), 1U);
+    EXPECT_EQ(std::get<std::uint32_t>(bed.run(guest->stats({}))["state.state"]), 1U);
     bed.run(guest->suspend({}));
     EXPECT_TRUE(notes.has("state paused user"));
     bed.stop(*guest, notes);
@@ -413,7 +413,7 @@ TEST(BareGuest, CountsItsDisks) {
     QemuBed bed;
     Notes notes;
     auto config = QemuBed::bare();
-    const auto image = bed.host.folder.path + "/disk.img";
+    const auto image = bed.host.folder.path() + "/disk.img";
     std::filesystem::copy("/proc/self/exe", image);
     std::filesystem::resize_file(image, 8U << 20);
     auto& disk = config.devices.disks.emplace_back();
@@ -426,7 +426,7 @@ TEST(BareGuest, CountsItsDisks) {
     empty.target.dev = "sda";
     empty.target.bus = "sata";
     const auto guest = bed.start(config, notes);
-    auto stats = bed.run(guest->stats({"block"}, {}));
+    auto stats = bed.run(guest->stats({}));
     EXPECT_EQ(std::get<std::uint64_t>(stats["block.count"]), 2U);
     EXPECT_EQ(std::get<std::string>(stats["block.0.name"]), "vda");
     EXPECT_EQ(std::get<std::string>(stats["block.0.path"]), image);
@@ -465,15 +465,13 @@ TEST(BareGuest, CountsWhatItDoes) {
     QemuBed bed;
     Notes notes;
     const auto guest = bed.start(QemuBed::bare(), notes);
-    auto stats = bed.run(guest->stats({}, {}));
+    auto stats = bed.run(guest->stats({}));
     EXPECT_EQ(std::get<std::uint32_t>(stats["state.state"]), 1U);
     EXPECT_GT(std::get<std::uint64_t>(stats["cpu.time"]), 0U);
     EXPECT_EQ(std::get<std::uint32_t>(stats["vcpu.current"]), 1U);
     EXPECT_TRUE(stats.contains("vcpu.0.time"));
     EXPECT_EQ(std::get<std::uint64_t>(stats["balloon.maximum"]), 64U << 10);
     EXPECT_EQ(std::get<std::uint64_t>(stats["block.count"]), 0U);
-    EXPECT_EQ(bed.run(guest->stats({"cpu-total"}, {})).size(), 3U);
-    EXPECT_THROW(bed.run(guest->stats({"nothing"}, {})), Error);
     bed.stop(*guest, notes);
 }
 

@@ -19,8 +19,8 @@ namespace virtbus {
 namespace {
 
 using nlohmann::json;
-using test::Notes;
-using test::QemuBed;
+using tests::Notes;
+using tests::QemuBed;
 
 Disk disk_on(const std::string& bus, const std::string& target, const std::string& path,
              const std::string& format = "raw") {
@@ -41,7 +41,7 @@ protected:
     }
 
     std::string image(const std::string& name, std::uintmax_t size = 1 << 20) {
-        const auto path = folder_.path + "/" + name;
+        const auto path = folder_.path() + "/" + name;
         std::ofstream{path};
         std::filesystem::resize_file(path, size);
         return path;
@@ -103,7 +103,7 @@ protected:
         return all;
     }
 
-    test::TemporaryFolder folder_;
+    tests::TemporaryFolder folder_;
     QemuBed bed_;
     Notes notes_;
     std::unique_ptr<Guest> guest_;
@@ -113,7 +113,7 @@ TEST_F(Hotplug, WhatComesAndGoesLeavesNothing) {
     start(roomy());
     const auto before = inventory();
     ASSERT_TRUE(guest_);
-    const auto base = image("base.img"), top = folder_.path + "/top.qcow2";
+    const auto base = image("base.img"), top = folder_.path() + "/top.qcow2";
     ASSERT_EQ(std::system(("qemu-img create -q -f qcow2 -F raw -b " + base + " " + top).c_str()), 0);
 
     attach(disk_on("scsi", "sda", top, "qcow2"));
@@ -156,7 +156,7 @@ TEST_F(Hotplug, WhatComesAndGoesLeavesNothing) {
 TEST_F(Hotplug, WhatFailsLeavesNothing) {
     start(roomy());
     const auto before = inventory();
-    EXPECT_EQ(refusal([&] { attach(disk_on("scsi", "sda", folder_.path + "/missing")); }).first, Code::invalid_state);
+    EXPECT_EQ(refusal([&] { attach(disk_on("scsi", "sda", folder_.path() + "/missing")); }).first, Code::invalid_state);
     auto odd = disk_on("scsi", "sda", image("odd.img"));
     odd.blockio.emplace().logical_block_size = 7;
     EXPECT_EQ(refusal([&] { attach(odd); }).first, Code::hypervisor_failed);
@@ -273,7 +273,7 @@ TEST_F(Hotplug, ACdromGetsAnotherMedium) {
     EXPECT_FALSE(now["query-block"][0].contains("inserted"));
     EXPECT_TRUE(now["query-named-block-nodes"].empty());
     change(image("c.iso"));
-    EXPECT_EQ(refusal([&] { change(folder_.path + "/missing.iso"); }).first, Code::invalid_state);
+    EXPECT_EQ(refusal([&] { change(folder_.path() + "/missing.iso"); }).first, Code::invalid_state);
     EXPECT_TRUE(guest_->config().devices.disks[0].source->file.ends_with("c.iso"));
 
     // One that somebody else has locked is opened, but does not go in: the old one is in the drive again.
@@ -284,7 +284,7 @@ TEST_F(Hotplug, ACdromGetsAnotherMedium) {
     bytes.l_len = 200;
     ASSERT_EQ(::fcntl(taken.get(), F_OFD_SETLK, &bytes), 0);
     const auto before = inventory();
-    EXPECT_EQ(refusal([&] { change(folder_.path + "/taken.iso"); }).first, Code::hypervisor_failed);
+    EXPECT_EQ(refusal([&] { change(folder_.path() + "/taken.iso"); }).first, Code::hypervisor_failed);
     EXPECT_TRUE(guest_->config().devices.disks[0].source->file.ends_with("c.iso"));
     EXPECT_EQ(inventory(), before);
     bed_.stop(*guest_, notes_);
@@ -334,7 +334,7 @@ TEST_F(Hotplug, LinksGoUpAndDown) {
     bed_.stop(*guest_, notes_);
 }
 
-class LinuxHotplug : public test::LinuxBed {};
+class LinuxHotplug : public tests::LinuxBed {};
 
 TEST_F(LinuxHotplug, TheGuestSeesThemComeAndLetsThemGo) {
     auto config = linux_config();
@@ -347,7 +347,7 @@ TEST_F(LinuxHotplug, TheGuestSeesThemComeAndLetsThemGo) {
     config.vcpu = 2;
     config.vcpu_current = 1;
     const auto guest = boot(std::move(config));
-    const auto path = bed_.host.folder.path + "/disk.img";
+    const auto path = bed_.host.folder.path() + "/disk.img";
     std::ofstream{path};
     std::filesystem::resize_file(path, 8 << 20);
     Interface card;

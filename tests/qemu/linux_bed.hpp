@@ -6,7 +6,7 @@
 
 #include "tests/qemu/linux_guest.hpp"
 
-namespace virtbus::test {
+namespace virtbus::tests {
 
 class LinuxBed : public ::testing::Test {
 protected:
@@ -24,7 +24,7 @@ protected:
         if (kernel_.empty()) GTEST_SKIP() << "no cloud kernel in /boot (package linux-image-cloud-amd64)";
     }
 
-    static std::string initrd() { return folder_->path + "/initrd"; }
+    static std::string initrd() { return folder_->path() + "/initrd"; }
     DomainConfig linux_config() const {
         auto config = QemuBed::bare("linux");
         config.memory = config.current_memory = 192ULL << 20;
@@ -53,4 +53,4 @@ private:
     std::string kernel_;
 };
 
-}  // namespace virtbus::test
+}  // namespace virtbus::tests

@@ -11,7 +11,7 @@
 
 #include "tests/qemu/qemu_bed.hpp"
 
-namespace virtbus::test {
+namespace virtbus::tests {
 
 inline std::string newest_kernel() {
     std::string found;
@@ -40,4 +40,4 @@ struct Terminal {
     void type(std::string_view text) const { ::send(socket.get(), text.data(), text.size(), MSG_NOSIGNAL); }
 };
 
-}  // namespace virtbus::test
+}  // namespace virtbus::tests

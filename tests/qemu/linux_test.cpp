@@ -5,7 +5,7 @@
 namespace virtbus {
 namespace {
 
-using LinuxGuest = test::LinuxBed;
+using LinuxGuest = tests::LinuxBed;
 
 TEST_F(LinuxGuest, GreetsObeysAndPowersOff) {
     const auto guest = boot(linux_config());

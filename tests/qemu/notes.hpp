@@ -8,7 +8,7 @@
 
 #include "virtbus/driver.hpp"
 
-namespace virtbus::test {
+namespace virtbus::tests {
 
 /// What a guest told its owner, as words: "state paused user", "ended destroyed" ...
 struct Notes final : GuestEvents {
@@ -39,4 +39,4 @@ struct Notes final : GuestEvents {
     void agent_changed(bool connected) override { list.emplace_back(connected ? "agent" : "no agent"); }
 };
 
-}  // namespace virtbus::test
+}  // namespace virtbus::tests

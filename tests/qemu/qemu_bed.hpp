@@ -20,7 +20,7 @@
 #include "tests/drivers/host_bed.hpp"
 #include "tests/qemu/notes.hpp"
 
-namespace virtbus::test {
+namespace virtbus::tests {
 
 /// Opens files with the test's own rights.
 struct PlainResources : Resources {
@@ -62,7 +62,7 @@ struct QemuBed {
     qemu::GuestTimes times;
     std::unique_ptr<qemu::QemuDriver> driver = std::make_unique<qemu::QemuDriver>(host.ports, times);
     std::uint32_t last_id = 0;
-    bool reset_nvram = false;  ///< for the next start
+    bool reset_nvram = false;             ///< for the next start
     std::vector<std::string> unfinished;  ///< what the starts left on record on their way
 
     void set_times(const qemu::GuestTimes& changed) {
@@ -121,4 +121,4 @@ private:
     }
 };
 
-}  // namespace virtbus::test
+}  // namespace virtbus::tests

@@ -11,8 +11,8 @@
 namespace virtbus {
 namespace {
 
-using test::Notes;
-using test::QemuBed;
+using tests::Notes;
+using tests::QemuBed;
 
 /// Says 'R', then for each byte it gets the next of '1', '2', ...: the counter lies at 0x600.
 constexpr unsigned char boot_code[] = {
@@ -37,7 +37,7 @@ constexpr unsigned char boot_code[] = {
 class CountingGuest : public ::testing::Test {
 protected:
     DomainConfig config() {
-        const auto image = bed.host.folder.path + "/counter.img";
+        const auto image = bed.host.folder.path() + "/counter.img";
         std::string sector(1 << 20, '\0');
         sector.replace(0, sizeof boot_code, reinterpret_cast<const char*>(boot_code), sizeof boot_code);
         sector[510] = '\x55';
@@ -76,7 +76,9 @@ protected:
         ASSERT_EQ(::write(console.get(), "x", 1), 1);
         bed.run_until([&] { return heard(std::to_string(number)); });
     }
-    Fd file(int flags) const { return Fd{::open((bed.host.folder.path + "/stream").c_str(), flags | O_CLOEXEC, 0600)}; }
+    Fd file(int flags) const {
+        return Fd{::open((bed.host.folder.path() + "/stream").c_str(), flags | O_CLOEXEC, 0600)};
+    }
     std::unique_ptr<Guest> restore(Notes& to, Fd stream) {
         StartRequest request{.config = config(),
                              .id = ++bed.last_id,
@@ -171,7 +173,7 @@ TEST_F(CountingGuest, ACutStreamFailsTheStartAndLeavesNoProcess) {
     const auto guest = counting(1);
     bed.run(guest->save(file(O_RDWR | O_CREAT), [](auto, auto) {}, {}));
     bed.stop(*guest, notes);
-    const auto path = bed.host.folder.path + "/stream";
+    const auto path = bed.host.folder.path() + "/stream";
     std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
     try {
         restore(later, file(O_RDONLY));

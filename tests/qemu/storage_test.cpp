@@ -8,7 +8,7 @@
 
 #include "tests/qemu/qemu_bed.hpp"
 
-namespace virtbus::test {
+namespace virtbus::tests {
 namespace {
 
 struct KeyedResources final : PlainResources {
@@ -35,9 +35,9 @@ private:
 
 class StorageGuest : public testing::Test {
 protected:
-    std::string path(const std::string& name) const { return bed.host.folder.path + "/" + name; }
+    std::string path(const std::string& name) const { return bed.host.folder.path() + "/" + name; }
     void run(const std::string& command) {
-        ASSERT_EQ(std::system(fmt::format("cd {} && {} >/dev/null 2>&1", bed.host.folder.path, command).c_str()), 0)
+        ASSERT_EQ(std::system(fmt::format("cd {} && {} >/dev/null 2>&1", bed.host.folder.path(), command).c_str()), 0)
             << command;
     }
     /// qemu-img measures how fast it stretches keys, and on a busy machine gives up at times.
@@ -106,7 +106,7 @@ TEST_F(StorageGuest, ReachesAnNbdServerThroughASocketThatTheDaemonConnected) {
     run("qemu-img create -f raw served.img 1M");
     const Server server{fmt::format("qemu-nbd --fork --pid-file={0}/pid -f raw -t -e 4 -x served -k {0}/nbd.sock "
                                     "{0}/served.img",
-                                    bed.host.folder.path),
+                                    bed.host.folder.path()),
                         path("pid")};
     auto remote = disk("", "raw");
     remote.type = StorageType::network;
@@ -125,7 +125,7 @@ TEST_F(StorageGuest, UsesADiskOfAVhostUserServer) {
     const Server server{fmt::format("qemu-storage-daemon --daemonize --pidfile {0}/pid --blockdev "
                                     "file,filename={0}/served.img,node-name=n --export "
                                     "vhost-user-blk,id=e,node-name=n,writable=on,addr.type=unix,addr.path={0}/vu.sock",
-                                    bed.host.folder.path),
+                                    bed.host.folder.path()),
                         path("pid")};
     auto remote = disk("", "raw");
     remote.type = StorageType::vhostuser;
@@ -165,4 +165,4 @@ TEST_F(StorageGuest, TakesADiskOnEveryBus) {
 }
 
 }  // namespace
-}  // namespace virtbus::test
+}  // namespace virtbus::tests

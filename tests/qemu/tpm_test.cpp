@@ -19,9 +19,9 @@
 namespace virtbus {
 namespace {
 
-using test::Notes;
-using test::QemuBed;
 using testing::HasSubstr;
+using tests::Notes;
+using tests::QemuBed;
 
 Tpm emulated(std::string model = "tpm-crb") {
     Tpm tpm;
@@ -69,7 +69,7 @@ protected:
     void stand_in(const std::string& script) {
         qemu::HelperPrograms programs;
         auto& program = programs.swtpm;
-        program.path = bed_.host.folder.path + "/swtpm";
+        program.path = bed_.host.folder.path() + "/swtpm";
         std::ofstream{program.path} << "#!/bin/sh\n" << script << '\n';
         ::chmod(program.path.c_str(), 0755);
         program.times.answer = Duration{300};
@@ -81,7 +81,7 @@ protected:
         for (const auto& entry : std::filesystem::directory_iterator{"/proc"}) {
             std::ifstream file{entry.path() / "cmdline"};
             const std::string line{std::istreambuf_iterator<char>{file}, {}};
-            if (line.find(bed_.host.folder.path) != line.npos) return false;
+            if (line.find(bed_.host.folder.path()) != line.npos) return false;
         }
         return true;
     }
@@ -176,7 +176,7 @@ TEST_F(TpmTest, AProgramThatMisbehavesIsToldWithItsLastWords) {
         EXPECT_TRUE(nothing_runs()) << script;
     }
     stand_in("true");
-    std::filesystem::remove(bed_.host.folder.path + "/swtpm");
+    std::filesystem::remove(bed_.host.folder.path() + "/swtpm");
     EXPECT_THAT(refusal(with(emulated())), HasSubstr("package swtpm"));
 }
 
@@ -210,8 +210,8 @@ TEST_F(TpmTest, OldTpmsAndForeignEmulatorsServeToo) {
     EXPECT_TRUE(std::filesystem::exists(state_folder() + "/tpm1.2/tpm-00.permall"));
     bed_.stop(*guest, notes_);
 
-    const auto socket = bed_.host.folder.path + "/foreign.sock";
-    const auto folder = bed_.host.folder.path + "/foreign";
+    const auto socket = bed_.host.folder.path() + "/foreign.sock";
+    const auto folder = bed_.host.folder.path() + "/foreign";
     std::filesystem::create_directory(folder);
     const auto listening = qemu::listen_at(socket);
     const pid_t foreign = ::fork();
@@ -233,9 +233,9 @@ TEST_F(TpmTest, OldTpmsAndForeignEmulatorsServeToo) {
 }
 
 TEST_F(TpmTest, TheGuestFindsItAndItsStateOutlivesTheRun) {
-    const auto kernel = test::newest_kernel();
+    const auto kernel = tests::newest_kernel();
     if (kernel.empty()) GTEST_SKIP() << "no cloud kernel in /boot (package linux-image-cloud-amd64)";
-    const auto initrd = bed_.host.folder.path + "/initrd";
+    const auto initrd = bed_.host.folder.path() + "/initrd";
     ASSERT_EQ(std::system((std::string{std::getenv("VIRTBUS_MAKE_INITRAMFS")} + " " + initrd).c_str()), 0);
     // How often it has been switched on is in the answer to ReadClock, after a header of 10 and two times of 8 bytes.
     const auto count_starts = [&](std::string model) {
@@ -248,7 +248,7 @@ TEST_F(TpmTest, TheGuestFindsItAndItsStateOutlivesTheRun) {
         config.devices.serials.emplace_back();
         notes_ = {};
         const auto guest = bed_.start(std::move(config), notes_, true);
-        test::Terminal terminal{bed_, *guest};
+        tests::Terminal terminal{bed_, *guest};
         bed_.run(guest->resume({}));
         bed_.run_until([&] { return terminal.has("virtbus-guest: ready"); });
         terminal.type(

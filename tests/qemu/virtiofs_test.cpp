@@ -17,10 +17,10 @@
 namespace virtbus {
 namespace {
 
-using test::Notes;
-using test::QemuBed;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using tests::Notes;
+using tests::QemuBed;
 
 constexpr const char* real_program = "/usr/lib/qemu/virtiofsd";
 
@@ -36,7 +36,7 @@ protected:
         if (::access(real_program, X_OK) != 0) GTEST_SKIP() << "no virtiofsd (package qemu-system-common)";
         if (::geteuid() != 0) GTEST_SKIP() << "this virtiofsd needs root";
     }
-    std::string path(const std::string& name) const { return bed_.host.folder.path + name; }
+    std::string path(const std::string& name) const { return bed_.host.folder.path() + name; }
     void describe(const std::string& name, const std::string& program, const std::string& type = "fs") {
         std::ofstream{path(name)} << nlohmann::json{{"description", "a"}, {"type", type}, {"binary", program}}.dump();
     }
@@ -88,7 +88,7 @@ protected:
         for (const auto& entry : std::filesystem::directory_iterator{"/proc"}) {
             std::ifstream file{entry.path() / "cmdline"};
             const std::string line{std::istreambuf_iterator<char>{file}, {}};
-            if (line.find(bed_.host.folder.path) != line.npos) return false;
+            if (line.find(bed_.host.folder.path()) != line.npos) return false;
         }
         return true;
     }
@@ -125,7 +125,7 @@ TEST_F(VirtiofsTest, ComesAndGoesWithItsGuest) {
 }
 
 TEST_F(VirtiofsTest, AGuestReadsAndWritesTheFolder) {
-    const auto kernel = test::newest_kernel();
+    const auto kernel = tests::newest_kernel();
     if (kernel.empty()) GTEST_SKIP() << "no cloud kernel in /boot (package linux-image-cloud-amd64)";
     ASSERT_EQ(std::system((std::string{std::getenv("VIRTBUS_MAKE_INITRAMFS")} + " " + path("/initrd")).c_str()), 0);
     std::ofstream{path("/shared/from-host")} << "seven\n";
@@ -137,7 +137,7 @@ TEST_F(VirtiofsTest, AGuestReadsAndWritesTheFolder) {
     config.features.emplace().acpi.emplace();
     config.devices.serials.emplace_back();
     const auto guest = bed_.start(std::move(config), notes_, true);
-    test::Terminal terminal{bed_, *guest};
+    tests::Terminal terminal{bed_, *guest};
     bed_.run(guest->resume({}));
     bed_.run_until([&] { return terminal.has("virtbus-guest: ready"); });
     terminal.type(

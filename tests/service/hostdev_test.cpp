@@ -36,7 +36,7 @@ struct Hostdev : World {
     }
     static bool has(const std::string& text, const char* part) { return text.find(part) != text.npos; }
 
-    testing::FakePciBus bus{root + "/host"};
+    FakePciBus bus{root + "/host"};
     host::SysfsPci pci{host.outside_workers, root + "/host",
                        [this](const std::string& path, const std::string& text) { bus.write(path, text); }};
 };

@@ -18,6 +18,7 @@
 #include "service/host/host.hpp"
 #include "service/machine_room.hpp"
 #include "test/driver.hpp"
+#include "tests/support/run.hpp"
 #include "virtbus/ports.hpp"
 
 namespace virtbus::tests {
@@ -242,13 +243,7 @@ protected:
     /// Runs the loop until the task has ended; its result or its exception.
     template <class T>
     T run(Task<T> task) {
-        std::optional<Outcome<T>> outcome;
-        Scope scope;
-        scope.spawn(note(std::move(task), outcome));
-        if (!host.loop.run_until([&] { return outcome.has_value(); }, Duration{20'000}))
-            throw std::runtime_error{"the task did not end"};
-        if (outcome->error) std::rethrow_exception(outcome->error);
-        if constexpr (!std::is_void_v<T>) return std::move(*outcome->value);
+        return tests::run(host.loop, std::move(task), Duration{20'000});
     }
     void finish(const JobPtr& job) { (void)run(room->jobs().wait(job, std::nullopt)); }
     template <class Condition>
@@ -327,26 +322,6 @@ protected:
     Caller caller{.name = ":1.7", .uid = 1000};
     std::optional<test_driver::TestDriver> driver;
     std::optional<MachineRoom> room;
-
-private:
-    template <class T>
-    struct Outcome {
-        std::conditional_t<std::is_void_v<T>, std::optional<bool>, std::optional<T>> value;
-        std::exception_ptr error;
-    };
-    template <class T>
-    static Task<> note(Task<T> task, std::optional<Outcome<T>>& outcome) {
-        Outcome<T> result;
-        try {
-            if constexpr (std::is_void_v<T>)
-                co_await task;
-            else
-                result.value.emplace(co_await task);
-        } catch (...) {
-            result.error = std::current_exception();
-        }
-        outcome.emplace(std::move(result));
-    }
 };
 
 /// The code and message of the error that `work` throws.

@@ -14,10 +14,11 @@
 
 #include "dbus/server/bus_source.hpp"
 #include "dbus/server/message.hpp"
+#include "service/host/loop.hpp"
 #include "tests/support/run.hpp"
 #include "virtbus/fd.hpp"
 
-namespace virtbus::testing {
+namespace virtbus::tests {
 
 /// Both ends of a connected pair of sockets.
 struct SocketPair {
@@ -191,4 +192,4 @@ private:
     std::optional<dbus::BusSource> source_;
 };
 
-}  // namespace virtbus::testing
+}  // namespace virtbus::tests

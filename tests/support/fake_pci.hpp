@@ -13,7 +13,7 @@
 
 #include "virtbus/error.hpp"
 
-namespace virtbus::testing {
+namespace virtbus::tests {
 
 namespace fs = std::filesystem;
 
@@ -104,4 +104,4 @@ private:
     std::mutex mutex_;
 };
 
-}  // namespace virtbus::testing
+}  // namespace virtbus::tests

@@ -18,7 +18,7 @@
 #include "tests/support/run.hpp"
 #include "virtbus/fd.hpp"
 
-namespace virtbus::testing {
+namespace virtbus::tests {
 
 /// A program that says when it is ready by a first line on its standard output.
 class Companion {
@@ -82,4 +82,4 @@ private:
     Companion daemon_;
 };
 
-}  // namespace virtbus::testing
+}  // namespace virtbus::tests

@@ -1,58 +1,55 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// For tests: runs a task to its end on the real loop and gives back its result or exception.
+// For tests: runs a task to its end on a loop and gives back its result or exception.
 #pragma once
 
+#include <stdlib.h>
+
+#include <exception>
 #include <filesystem>
 #include <optional>
 #include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <variant>
 
-#include "service/host/loop.hpp"
+#include "virtbus/loop.hpp"
 #include "virtbus/task.hpp"
 
-namespace virtbus::testing {
+namespace virtbus::tests {
 
 inline constexpr Duration patience = std::chrono::seconds{60};
 
 namespace detail {
 template <class T>
-Task<> finish(Task<T> task, std::optional<T>& value, std::exception_ptr& error, bool& done) {
+struct Outcome {
+    std::optional<std::conditional_t<std::is_void_v<T>, std::monostate, T>> value;
+    std::exception_ptr error;
+    bool done = false;
+};
+template <class T>
+Task<> note(Task<T> task, Outcome<T>& outcome) {
     try {
-        value.emplace(co_await task);
+        if constexpr (std::is_void_v<T>)
+            co_await task;
+        else
+            outcome.value.emplace(co_await task);
     } catch (...) {
-        error = std::current_exception();
+        outcome.error = std::current_exception();
     }
-    done = true;
-}
-inline Task<> finish(Task<> task, std::exception_ptr& error, bool& done) {
-    try {
-        co_await task;
-    } catch (...) {
-        error = std::current_exception();
-    }
-    done = true;
-}
-inline void settle(host::MainLoop& loop, bool& done, std::exception_ptr& error) {
-    if (!loop.run_until([&done] { return done; }, patience)) throw std::runtime_error{"the task did not end"};
-    if (error) std::rethrow_exception(error);
+    outcome.done = true;
 }
 }  // namespace detail
 
-template <class T>
-T run(host::MainLoop& loop, Task<T> task) {
-    std::optional<T> value;
-    std::exception_ptr error;
-    bool done = false;
+/// `On` is a loop with run_until().
+template <class On, class T>
+T run(On& loop, Task<T> task, Duration limit = patience) {
+    detail::Outcome<T> outcome;
     Scope scope;
-    scope.spawn(detail::finish(std::move(task), value, error, done));
-    detail::settle(loop, done, error);
-    return std::move(*value);
-}
-inline void run(host::MainLoop& loop, Task<> task) {
-    std::exception_ptr error;
-    bool done = false;
-    Scope scope;
-    scope.spawn(detail::finish(std::move(task), error, done));
-    detail::settle(loop, done, error);
+    scope.spawn(detail::note(std::move(task), outcome));
+    if (!loop.run_until([&outcome] { return outcome.done; }, limit)) throw std::runtime_error{"the task did not end"};
+    if (outcome.error) std::rethrow_exception(outcome.error);
+    if constexpr (!std::is_void_v<T>) return std::move(*outcome.value);
 }
 
 /// A folder of its own for a test, removed at the end.
@@ -76,4 +73,4 @@ private:
     std::string path_;
 };
 
-}  // namespace virtbus::testing
+}  // namespace virtbus::tests

@@ -15,6 +15,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "service/host/loop.hpp"
 #include "service/host/workers.hpp"
 #include "systemd/choose_units.hpp"
 #include "systemd/manager_bus.hpp"
@@ -66,12 +67,12 @@ struct TransientUnitsTest : ::testing::Test {
         return request;
     }
     Unit start(UnitRequest request) {
-        return testing::run(loop, units->start(std::move(request), in(testing::patience), {}));
+        return tests::run(loop, units->start(std::move(request), in(tests::patience), {}));
     }
     ExitStatus status(const Unit& unit) {
         pollfd end{unit.pidfd.get(), POLLIN, 0};
         ::poll(&end, 1, -1);
-        return testing::run(loop, units->exit_status(unit.name, unit.pid, in(testing::patience)));
+        return tests::run(loop, units->exit_status(unit.name, unit.pid, in(tests::patience)));
     }
     /// True once the manager has forgotten the unit.
     bool forgotten(const std::string& unit) {
@@ -100,10 +101,10 @@ struct TransientUnitsTest : ::testing::Test {
 TEST_F(TransientUnitsTest, AreChosenWhereAManagerAnswers) {
     host::ThreadPool workers{loop, 2};
     CollectedLog log;
-    const auto chosen = testing::run(loop, choose_units(loop, workers, log, {true, LAUNCHER}, in(testing::patience)));
+    const auto chosen = tests::run(loop, choose_units(loop, workers, log, {true, LAUNCHER}, in(tests::patience)));
     EXPECT_TRUE(dynamic_cast<TransientUnits*>(chosen.get()));
     const auto plain =
-        testing::run(loop, choose_units(loop, workers, log, {true, LAUNCHER, "", false}, in(testing::patience)));
+        tests::run(loop, choose_units(loop, workers, log, {true, LAUNCHER, "", false}, in(tests::patience)));
     EXPECT_TRUE(dynamic_cast<PlainUnits*>(plain.get()));
 }
 
@@ -198,7 +199,7 @@ TEST_F(TransientUnitsTest, AStoppedStartLeavesNothing) {
     std::stop_source stop;
     stop.request_stop();
     const auto request = shell("exec sleep 1000");
-    EXPECT_THROW(testing::run(loop, units->start(request, in(testing::patience), stop.get_token())), Cancelled);
+    EXPECT_THROW(tests::run(loop, units->start(request, in(tests::patience), stop.get_token())), Cancelled);
     EXPECT_TRUE(forgotten(unit_name(request)));
 }
 
@@ -242,7 +243,7 @@ TEST_F(TransientUnitsTest, MachinedKnowsTheMachine) {
 }
 
 TEST_F(TransientUnitsTest, WritableFoldersBelongToTheGuest) {
-    const testing::TemporaryFolder parent;  // in /tmp, which the guest has its own of
+    const tests::TemporaryFolder parent;  // in /tmp, which the guest has its own of
     const std::string folder = "/run/virtbus-test-writable";
     ::mkdir(folder.c_str(), 0700);
     auto request = shell("touch /run/virtbus-test-writable/x");
@@ -261,13 +262,13 @@ TEST_F(TransientUnitsTest, TheCostOfAUnitIsShown) {
             auto request = shell("");
             request.argv = {"/bin/sleep", "1000"};
             const auto begin = std::chrono::steady_clock::now();
-            const auto unit = testing::run(loop, form.start(std::move(request), in(testing::patience), {}));
+            const auto unit = tests::run(loop, form.start(std::move(request), in(tests::patience), {}));
             times.push_back(
                 std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
             form.kill(unit, false);
             pollfd end{unit.pidfd.get(), POLLIN, 0};
             ::poll(&end, 1, -1);
-            testing::run(loop, form.exit_status(unit.name, unit.pid, in(testing::patience)));
+            tests::run(loop, form.exit_status(unit.name, unit.pid, in(tests::patience)));
         }
         std::ranges::sort(times);
         return times[times.size() / 2];

@@ -17,7 +17,7 @@ struct GuestSettingsTest : ::testing::Test {
         std::ofstream{folder / "guests.conf"} << text;
         return load_guest_settings(folder / "guests.conf");
     }
-    testing::TemporaryFolder folder;
+    tests::TemporaryFolder folder;
 };
 
 TEST_F(GuestSettingsTest, NoFileMeansTheDefaults) {

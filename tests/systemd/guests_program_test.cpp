@@ -79,8 +79,8 @@ struct GuestsProgramTest : ::testing::Test {
         return WEXITSTATUS(status);
     }
 
-    testing::PrivateBus bus;
-    testing::TemporaryFolder folder;
+    tests::PrivateBus bus;
+    tests::TemporaryFolder folder;
     std::unique_ptr<sdbus::IConnection> connection;
     std::unique_ptr<sdbus::IObject> manager;
     std::vector<std::unique_ptr<FakeDomain>> domains;

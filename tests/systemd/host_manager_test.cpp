@@ -10,6 +10,7 @@
 #include <array>
 #include <set>
 
+#include "service/host/loop.hpp"
 #include "systemd/activation.hpp"
 #include "systemd/journal_log.hpp"
 #include "systemd/notify.hpp"
@@ -43,7 +44,7 @@ struct NotifyTest : ::testing::Test {
             all.emplace_back(text.data(), static_cast<std::size_t>(size));
         return all;
     }
-    testing::TemporaryFolder folder;
+    tests::TemporaryFolder folder;
     Fd socket;
     host::MainLoop loop;
 };
@@ -66,7 +67,7 @@ TEST_F(NotifyTest, FeedsTheWatchdogFromTheLoop) {
             for (const auto& line : said()) fed += line == "WATCHDOG=1";
             return fed >= 3;
         },
-        testing::patience));
+        tests::patience));
 }
 
 /// Descriptors come at fixed numbers, so the taker is a child of its own.
