@@ -4,6 +4,7 @@
 #include "qemu/command/families.hpp"
 #include "qemu/command/storage.hpp"
 #include "qemu/files_of.hpp"
+#include "qemu/tls.hpp"
 
 namespace virtbus::qemu {
 
@@ -91,6 +92,8 @@ std::vector<std::string> standalone_command(const DomainConfig& config, const Ca
     opened.by_path = true;
     opened.runnable = runnable;
     if (!runnable) name_secrets(named, opened);
+    if (!runnable)
+        for (const auto& need : tls_needs(named)) opened.files[need.key()].path = "/etc/virtbus/tls/" + need.use;
     for (auto& file : files_of(named, "/run/virtbus/qemu/" + named.uuid)) {
         // A firmware image is replaced by an empty one of its size, all other files are left out.
         const bool flash =
@@ -138,6 +141,7 @@ void fill_opened(DomainConfig& config, const OpenedResources& opened) {
         cid->address = opened.vsock_cid;
     }
     for (const auto& [index, port] : opened.ports) config.devices.graphics[index].port = port;
+    for (const auto& [index, port] : opened.tls_ports) config.devices.graphics[index].tls_port = port;
     leave_out_missing(config, opened);
     for (auto& channel : config.devices.channels)
         if (const auto file = opened.files.find("chardev:" + channel.info.alias); file != opened.files.end())

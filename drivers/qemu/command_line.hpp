@@ -27,6 +27,7 @@ struct CommandLine {
     bool needs_network = false;            ///< opens AF_INET sockets itself (user networking, VNC on TCP, tcp consoles)
     std::vector<std::string> devices;      ///< device nodes it opens itself, e.g. /dev/kvm
     std::vector<std::string> given;        ///< those of them that nobody else uses: they become its user's
+    std::vector<std::string> folders;      ///< made for it alone; they become its user's
 };
 
 /// One file the guest uses, and what opening it taught.
@@ -48,7 +49,8 @@ struct OpenedFile {
 ///   host devices; "kernel", "initrd", "dtb", "acpi:<n>", "fwcfg:<n>", "loader", "nvram", "chardev:<alias>" (file back
 ///   end, or the listening socket of a unix one), "chardev:<alias>/log", "vhost:<n>", "vdpa:<n>" (of interface n),
 ///   "rom:<alias>", "rng:<alias>", "vsock", "tpm:<alias>" (the control socket of an emulator, or the host's device) and
-///   "tpm:<alias>/cancel"; links by the interface's index.
+///   "tpm:<alias>/cancel"; "tls:nbd-client" and the like (folders with certificates, not open); links by
+///   the interface's index.
 struct OpenedResources {
     bool by_path = false;   ///< the stand-alone form: paths and interface names stand where descriptors would
     bool runnable = false;  ///< with by_path: back ends that need the outside become null or user ones
@@ -56,7 +58,7 @@ struct OpenedResources {
     std::map<std::string, OpenedFile, std::less<>> files;
     std::map<std::size_t, Link> links;
     std::optional<std::uint32_t> vsock_cid;
-    std::map<std::size_t, int> ports;  ///< of SPICE displays that leave it to us; by the display's index
+    std::map<std::size_t, int> ports, tls_ports;  ///< of SPICE displays that leave them to us; by the display's index
 };
 
 /// Where the monitor listens: a socket made by the driver.
@@ -74,6 +76,7 @@ struct OpenOptions {
     bool reset_nvram = false;
     std::string nvram_folder;    ///< for a definition that names no variable store
     std::string runtime_folder;  ///< of this run, for sockets; the guest's process may write there
+    std::string tls_folder;      ///< of the host's certificates; copies are made beside the runtime folder
     std::string host_root;       ///< where devices of the host are looked for; "" = the host's own root
 };
 

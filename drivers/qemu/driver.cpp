@@ -12,6 +12,7 @@
 #include "qemu/complete.hpp"
 #include "qemu/json.hpp"
 #include "qemu/starter.hpp"
+#include "qemu/tls.hpp"
 #include "qemu/unsupported.hpp"
 
 namespace virtbus::qemu {
@@ -67,6 +68,13 @@ std::vector<std::string> QemuDriver::problems_of(const DomainConfig& config, con
     // A loader with its type was found when the definition was completed; its descriptor may have gone since.
     const bool found = os.loader && !os.loader->path.empty() && !os.loader->type.empty();
     if (os.firmware == "efi" && !found) problems.push_back(explain_no_firmware(firmwares, os, features));
+    for (const auto& need : tls_needs_here(config, ports_.folders.config + "/tls")) {
+        try {
+            find_certificates(ports_.folders.config + "/tls", need);
+        } catch (const Error& error) {
+            problems.emplace_back(error.what());
+        }
+    }
     for (auto& problem : helper_problems(config, programs_, ports_.files)) problems.push_back(std::move(problem));
     return problems;
 }

@@ -22,6 +22,7 @@
 #include "qemu/nvram.hpp"
 #include "qemu/opening.hpp"
 #include "qemu/pci_devices.hpp"
+#include "qemu/tls.hpp"
 #include "virtbus/error.hpp"
 
 namespace virtbus::qemu {
@@ -260,6 +261,23 @@ std::function<bool(std::uint32_t)> kernel_cids(const Fd& vhost) {
     };
 }
 
+// ---- certificates
+
+Task<> open_certificates(Opening& opening) {
+    const auto& tls = opening.options.tls_folder;
+    const auto needs = co_await opening.work("looking for certificates",
+                                             [config = opening.config, tls] { return tls_needs_here(config, tls); });
+    for (const auto& need : needs) {
+        const auto& runtime = opening.options.runtime_folder;
+        // Beside it: in there the guest's process could have put something else in the way.
+        const auto to = std::filesystem::path{runtime}.parent_path().string() + "/tls-" + need.name();
+        co_await opening.work("copying certificates", [tls, need, to, runtime] {
+            copy_certificates(find_certificates(tls, need), need, to, runtime);
+        });
+        opening.opened.files[need.key()].path = to;
+    }
+}
+
 // ---- displays, links
 
 /// The first port from 5900 on which nobody listens. Somebody may take it before QEMU does; its start fails then.
@@ -282,13 +300,21 @@ void choose_ports(Opening& opening) {
     const auto& displays = opening.config.devices.graphics;
     std::set<int> taken;
     for (const auto& display : displays) taken.insert(display.port.value_or(-1));
+    for (const auto& display : displays) taken.insert(display.tls_port.value_or(-1));
+    const auto choose = [&](std::map<std::size_t, int>& ports, std::size_t index) {
+        ports[index] = free_display_port(taken);
+        taken.insert(ports[index]);
+    };
     for (std::size_t i = 0; i < displays.size(); ++i) {
-        const bool by_port = displays[i].listens.empty() || displays[i].listens[0].type == "address" ||
-                             displays[i].listens[0].type == "network";
-        const bool open = displays[i].port.value_or(-1) < 0 && displays[i].tls_port.value_or(-1) <= 0;
-        if (displays[i].type != GraphicsType::spice || !by_port || !open) continue;
-        opening.opened.ports[i] = free_display_port(taken);
-        taken.insert(opening.opened.ports[i]);
+        const auto& display = displays[i];
+        if (display.type != GraphicsType::spice || !listens_on_tcp(display)) continue;
+        const bool plain = display.port.value_or(-1) > 0, tls = display.tls_port.value_or(-1) > 0;
+        const bool automatic = display.autoport.value_or(false) || (!plain && !tls);
+        const auto wanted = spice_ports(display);
+        if (!automatic) continue;
+        if (!plain && wanted.plain) choose(opening.opened.ports, i);
+        if (!tls && (wanted.tls || opening.opened.files.contains("tls:spice-server")))
+            choose(opening.opened.tls_ports, i);
     }
 }
 
@@ -374,6 +400,7 @@ Task<OpenedResources> open_resources(const DomainConfig& config, Resources& reso
     co_await open_tpms(opening);
     if (config.devices.vsock)
         opening.opened.vsock_cid = take_cid(config.devices.vsock->cid, kernel_cids(opening.opened.files["vsock"].fd));
+    co_await open_certificates(opening);
     choose_ports(opening);
     co_await open_links(opening);
     co_return std::move(opening.opened);

@@ -97,7 +97,8 @@ UnitRequest unit_request(const DomainConfig& config, const GuestRecord& record, 
     request.network = line.needs_network;
     request.devices = std::move(line.devices);
     request.given = std::move(line.given);
-    request.writable = {guest_sockets(record)};
+    request.writable = std::move(line.folders);
+    request.writable.push_back(guest_sockets(record));
     request.slice = slice_of(config);
     request.memory_locked = locked_memory(config);
     request.limits = unit_limits(config);
@@ -202,6 +203,7 @@ Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilitie
     options.reset_nvram = request.reset_nvram;
     options.nvram_folder = ports.folders.state + "/nvram";
     options.runtime_folder = guest_sockets(record);
+    options.tls_folder = ports.folders.config + "/tls";
     auto opened = co_await open_resources(core->config, request.resources, ports.workers, std::move(options));
     co_await start_helpers(core, programs, order_of(*core, request), opened);
     fill_opened(core->config, opened);

@@ -6,6 +6,7 @@
 
 #include "qemu/chipset.hpp"
 #include "qemu/pci_devices.hpp"
+#include "qemu/tls.hpp"
 #include "qemu/unsupported_parts.hpp"
 
 namespace virtbus::qemu {
@@ -132,9 +133,15 @@ void check_front(const Checked& it) {
 void check_displays_in_detail(const Devices& devices, Problems& problems) {
     for (const auto& graphics : devices.graphics) {
         const bool spice = graphics.type == GraphicsType::spice;
-        const bool channels = std::ranges::any_of(graphics.channels, [](auto& c) { return c.mode == "secure"; });
-        if (spice && (graphics.tls_port.value_or(-1) > 0 || graphics.default_mode == "secure" || channels))
-            problems.emplace_back("graphics spice: TLS is not served yet; leave out tlsPort and secure channels");
+        const bool automatic = graphics.autoport.value_or(false);
+        const auto ports = spice_ports(graphics);
+        if (spice && ports.tls && !listens_on_tcp(graphics))
+            problems.emplace_back("graphics spice: secure channels are for displays that listen on TCP");
+        else if (spice && ports.tls && !automatic && graphics.tls_port.value_or(-1) <= 0)
+            problems.emplace_back("graphics spice: secure channels need a tlsPort or autoport='yes'");
+        if (spice && graphics.default_mode == "insecure" && !automatic && graphics.port.value_or(-1) <= 0 &&
+            graphics.tls_port.value_or(-1) > 0)
+            problems.emplace_back("graphics spice: insecure channels need a port or autoport='yes'");
         for (const auto& listen : graphics.listens)
             if (listen.type == "network" && listen.address.empty())
                 problems.push_back(

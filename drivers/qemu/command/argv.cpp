@@ -82,6 +82,19 @@ std::string Argv::secret(const std::string& id, const std::string& key) {
     return id;
 }
 
+std::string Argv::tls(const std::string& id, const std::string& use, bool server) {
+    const auto* folder = find(fmt::format("tls:{}-{}", use, server ? "server" : "client"));
+    if (!folder) throw Error{Code::internal, fmt::format("no certificates were copied for '{}'", id)};
+    if (!by_path()) out.folders.push_back(folder->path);
+    object(Json{}
+               .set("qom-type", "tls-creds-x509")
+               .set("id", id)
+               .set("dir", folder->path)
+               .set("endpoint", server ? "server" : "client")
+               .set("verify-peer", true));
+    return id;
+}
+
 OpenedFile* Argv::find(const std::string& key) {
     const auto found = opened.files.find(key);
     return found == opened.files.end() ? nullptr : &found->second;

@@ -46,6 +46,8 @@ public:
     std::string proc_path(OpenedFile& file);
     /// Writes the object that holds the secret that was opened under the key; returns its id.
     std::string secret(const std::string& id, const std::string& key);
+    /// Writes the object that holds the certificates of that use (tls.hpp); returns its id.
+    std::string tls(const std::string& id, const std::string& use, bool server);
     /// Null when nothing was opened under the key.
     OpenedFile* find(const std::string& key);
 

@@ -27,8 +27,11 @@ KeyValues tcp(Argv& line, const ChardevBackend& backend, const std::string& id) 
     KeyValues value{"socket"};
     value.add("id", id).add("host", source.host).add("port", source.service);
     if (backend.protocol == "telnet") value.add("telnet", true);
-    if (source.tls.value_or(false) || backend.protocol == "tls" || backend.protocol == "telnets")
-        throw Error{Code::unsupported_configuration, fmt::format("character device '{}': TLS is not served yet", id)};
+    if (backend.protocol == "tls" || backend.protocol == "telnets")
+        throw Error{Code::unsupported_configuration,
+                    fmt::format("character device '{}': the protocol '{}' is not spoken; write <source tls='yes'>", id,
+                                backend.protocol)};
+    if (source.tls.value_or(false)) value.add("tls-creds", line.tls("obj" + id + "_tls0", "chardev", server));
     if (server) value.add("server", true).add("wait", false);
     if (!server) set_reconnect(value, source);
     line.out.needs_network = true;

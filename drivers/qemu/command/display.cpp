@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "qemu/command/families.hpp"
+#include "qemu/tls.hpp"
 #include "virtbus/error.hpp"
 
 namespace virtbus::qemu {
@@ -56,11 +57,26 @@ void add_vnc(Argv& line, const Graphics& graphics) {
     if (graphics.websocket && where != "none")
         vnc.add("websocket", *graphics.websocket < 0 ? "on" : std::to_string(*graphics.websocket));
     if (graphics.password) vnc.add("password", true);
+    if (where != "none" && listens_on_tcp(graphics) && line.find("tls:vnc-server"))
+        vnc.add("tls-creds", line.tls("vnc-tls-creds0", "vnc", true));
     vnc.add_text("share", graphics.share_policy);
     vnc.add("power-control", graphics.power_control);
     if (!line.runnable()) vnc.add_text("audiodev", audio_id(graphics, line));
     line.arg("-vnc", vnc);
     if (!graphics.keymap.empty()) line.arg("-k", graphics.keymap);
+}
+
+void add_spice_ports(Argv& line, const Graphics& graphics, KeyValues& spice) {
+    const auto index = static_cast<std::size_t>(&graphics - line.config.devices.graphics.data());
+    const auto add = [&](const char* word, const std::optional<std::int32_t>& said, const auto& chosen, int stand_in) {
+        const auto found = chosen.find(index);
+        const int port = found != chosen.end() ? found->second : said.value_or(-1) > 0 ? *said : stand_in;
+        if (port > 0) spice.add(word, port);
+    };
+    const auto wanted = spice_ports(graphics);
+    const bool open = line.by_path() && graphics.autoport.value_or(false);
+    add("port", graphics.port, line.opened.ports, open && wanted.plain ? first_display_port : -1);
+    add("tls-port", graphics.tls_port, line.opened.tls_ports, open && wanted.tls ? first_display_port + 1 : -1);
 }
 
 void add_spice(Argv& line, const Graphics& graphics) {
@@ -71,14 +87,12 @@ void add_spice(Argv& line, const Graphics& graphics) {
     } else if (find_listen(graphics, "none") || find_listen(graphics, "socket")) {
         spice.add("port", 0);
     } else {
-        const auto chosen =
-            line.opened.ports.find(static_cast<std::size_t>(&graphics - line.config.devices.graphics.data()));
-        const int port = chosen != line.opened.ports.end()                  ? chosen->second
-                         : line.by_path() && graphics.port.value_or(-1) < 0 ? first_display_port
-                                                                            : graphics.port.value_or(-1);
-        if (port > 0) spice.add("port", port);
-        if (graphics.tls_port.value_or(-1) > 0) spice.add("tls-port", *graphics.tls_port);
+        add_spice_ports(line, graphics, spice);
         spice.add("addr", address_of(graphics));
+        if (const auto* folder = line.find("tls:spice-server")) {
+            spice.add("x509-dir", folder->path);
+            if (!line.by_path()) line.out.folders.push_back(folder->path);
+        }
         line.out.needs_network = true;
     }
     spice.add("disable-ticketing", !graphics.password.has_value());

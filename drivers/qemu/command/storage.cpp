@@ -35,7 +35,6 @@ const StorageHost& tcp_host(const SourcePlace& place, const StorageSource& sourc
 // ---- nbd
 
 Json nbd(Argv& line, const SourcePlace& place, const StorageSource& source, const StorageAuth*) {
-    if (source.tls.value_or(false)) refuse(place, "TLS is not served for sources on the network");
     if (source.hosts.size() != 1) refuse(place, "protocol 'nbd' takes one <host>");
     const auto& host = source.hosts.front();
     Json server;
@@ -47,6 +46,10 @@ Json nbd(Argv& line, const SourcePlace& place, const StorageSource& source, cons
         server.set("type", "inet").set("host", host.name).set("port", port_of(host, "10809"));
     Json node;
     node.set("driver", "nbd").set("server", server).set_text("export", source.name);
+    if (source.tls.value_or(false)) {
+        node.set("tls-creds", line.tls("obj" + place.node + "_tls0", "nbd", false));
+        node.set_text("tls-hostname", source.tls_hostname);
+    }
     if (source.reconnect) node.set("reconnect-delay", source.reconnect->delay);
     return node;
 }
@@ -247,6 +250,8 @@ Json network_storage(Argv& line, const SourcePlace& place, const StorageSource& 
         refuse(place, fmt::format("QEMU cannot read sources of protocol '{}'", source.protocol));
     if (auth && !protocol->auth) refuse(place, fmt::format("protocol '{}' takes no <auth>", source.protocol));
     if (auth && !auth->secret) refuse(place, "its <auth> names no <secret>");
+    if (source.tls.value_or(false) && source.protocol != "nbd")
+        refuse(place, fmt::format("tls is a word of protocol 'nbd'; QEMU has none for '{}'", source.protocol));
     line.out.needs_network = true;
     return protocol->write(line, place, source, auth);
 }

@@ -185,6 +185,7 @@ json socket_backend(const Pairs& pairs) {
     data["server"] = on(get("server"));
     if (on(get("server"))) data["wait"] = false;
     if (on(get("telnet"))) data["telnet"] = true;
+    if (!get("tls-creds").empty()) data["tls-creds"] = get("tls-creds");
     if (const auto pause = get("reconnect"); !pause.empty()) data["reconnect"] = std::atoi(pause.c_str());
     return data;
 }

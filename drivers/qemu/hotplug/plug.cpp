@@ -185,6 +185,7 @@ Task<> remove_parts(CorePtr core, std::vector<std::string> parts) {
 Task<Prepared> prepare(CorePtr core, Known known, PlugPlan plan, Resources& resources) {
     OpenOptions options;
     options.runtime_folder = core->record.folder + "/guest";
+    options.tls_folder = core->ports.folders.config + "/tls";
     auto opened = co_await open_resources(plan.with, resources, core->ports.workers, std::move(options));
     require_running(*core);
     fill_opened(plan.with, opened);
