@@ -67,7 +67,10 @@ void Job::cancel() {
 Jobs::Jobs(Loop& loop, Clock& clock, Log& log, Audience& audience)
     : loop_{loop}, clock_{clock}, log_{log}, audience_{audience} {}
 
-Jobs::~Jobs() = default;
+/// Jobs may be held by others a while longer; what they have to tell is told by nobody then.
+Jobs::~Jobs() {
+    for (const auto& [id, job] : jobs_) job->timer_.reset();
+}
 
 void Jobs::abandon() {
     scope_.reset();
