@@ -37,6 +37,16 @@ void require_one_state(bool running, bool paused) {
         throw Error{Code::conflicting_options, "'running' and 'paused' exclude each other; give one of them"};
 }
 
+/// What is wrong with the file explains more than what the hypervisor made of it; the pump reads on to find out.
+Task<> require_whole(StatePump& pump, std::stop_token stop) {
+    constexpr Duration search{15'000};
+    try {
+        co_await pump.finish(in(search), std::move(stop));
+    } catch (const Error& error) {
+        if (error.code() != Code::timeout && error.code() != Code::cancelled) throw;
+    }
+}
+
 }  // namespace
 
 // ---- a definition instead of the one that ran
@@ -160,7 +170,6 @@ Task<> Machine::do_save(JobPtr job, std::string file, SaveOptions options, Calle
 Task<> Machine::write_image(JobPtr job, RunPtr run, SaveTarget& target) {
     job->phase("saving");
     auto sink = open_sink(context_.ports, target);
-    std::optional<StatePump::Moved> moved;
     std::exception_ptr error;
     try {
         co_await run->guest->save(
@@ -170,9 +179,9 @@ Task<> Machine::write_image(JobPtr job, RunPtr run, SaveTarget& target) {
         error = std::current_exception();
     }
     // A full disk is seen by the pump; the guest's process only sees that nobody reads any more.
-    if (error && sink.pump) sink.pump->rethrow_error();
+    if (error) sink.pump.rethrow_error();
     if (error) std::rethrow_exception(error);
-    if (sink.pump) moved = co_await sink.pump->finish(in(saving_end), job->stop());
+    const auto moved = co_await sink.pump.finish(in(saving_end), job->stop());
     if (run->over()) throw Error{Code::hypervisor_failed, fmt::format("{} ended while it was saved", words())};
     if (job->stop().stop_requested()) throw Cancelled{fmt::format("saving {}", words())};
     job->phase("finishing");
@@ -253,8 +262,7 @@ Task<> Machine::start_incoming(JobPtr job, RunPtr run, StartRequest request, Inc
             error = std::current_exception();
         }
     }
-    // What is wrong with the file explains more than what the hypervisor made of it.
-    if (error) pump.rethrow_error();
+    if (error) co_await require_whole(pump, job->stop());
     if (error) std::rethrow_exception(error);
     co_await pump.finish(in(saving_end), job->stop());
     job->progress(saved.image.state_size, saved.image.state_size);

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <cstring>
 
@@ -15,7 +16,7 @@ namespace {
 
 /// With bytes that a transfer as text would change.
 constexpr std::string_view magic{"virtbus-save\x1a\r\n\x00", 16};
-constexpr std::uint32_t version = 1;
+constexpr std::uint32_t version = 2;
 constexpr std::uint64_t complete_mark = 0x6574656c706d6f63;  // "complete"
 constexpr std::uint64_t biggest = std::uint64_t{1} << 56;
 
@@ -30,6 +31,7 @@ enum Place : std::size_t {
     at_stored_size = 56,
     at_state_size = 64,
     at_seal = 72,
+    at_state_checksum = at_seal + save_seal_size,
     at_checksum = save_prelude_size - 8,
 };
 
@@ -111,6 +113,42 @@ SaveHeader read_text(std::string_view text, const std::string& what) {
 
 }  // namespace
 
+void StateChecksum::take(const char* bytes) {
+    for (auto& lane : lanes_) {
+        std::uint64_t word = 0;
+        std::memcpy(&word, bytes, sizeof word);
+        bytes += sizeof word;
+        if constexpr (std::endian::native == std::endian::big) word = __builtin_bswap64(word);
+        // Each step can be turned back, so one altered word always shows.
+        lane = std::rotl((lane ^ word) * 0xd6e8feb86659fd93U, 29);
+    }
+}
+
+void StateChecksum::add(const char* bytes, std::size_t size) {
+    const auto held = static_cast<std::size_t>(size_ % stripe);
+    size_ += size;
+    if (held > 0) {
+        const auto part = std::min(size, stripe - held);
+        std::memcpy(rest_.data() + held, bytes, part);
+        if (held + part < stripe) return;
+        take(rest_.data());
+        bytes += part;
+        size -= part;
+    }
+    for (; size >= stripe; bytes += stripe, size -= stripe) take(bytes);
+    std::memcpy(rest_.data(), bytes, size);
+}
+
+std::uint64_t StateChecksum::value() const {
+    auto last = *this;
+    const auto held = static_cast<std::size_t>(size_ % stripe);
+    std::memset(last.rest_.data() + held, 0, stripe - held);
+    last.take(last.rest_.data());
+    auto sum = size_;
+    for (const auto lane : last.lanes_) sum = std::rotl((sum ^ lane) * 0x9e3779b97f4a7c15U, 31);
+    return sum ^ sum >> 32;
+}
+
 Compression compression_of(std::string_view text) {
     const auto found = std::find(compression_words.begin(), compression_words.end(), text);
     if (text.empty()) return Compression::none;
@@ -145,11 +183,13 @@ std::string begin_save_image(const SaveHeader& header, Compression compression, 
     return head;
 }
 
-std::string finish_save_image(std::string_view begun, std::uint64_t stored_size, std::uint64_t state_size) {
+std::string finish_save_image(std::string_view begun, std::uint64_t stored_size, std::uint64_t state_size,
+                              std::uint64_t checksum) {
     std::string prelude{begun.substr(0, save_prelude_size)};
     put<std::uint64_t>(prelude, at_complete, complete_mark);
     put<std::uint64_t>(prelude, at_stored_size, stored_size);
     put<std::uint64_t>(prelude, at_state_size, state_size);
+    put<std::uint64_t>(prelude, at_state_checksum, checksum);
     sign(prelude);
     return prelude;
 }
@@ -190,6 +230,7 @@ SaveImage decode_save_image(std::string_view head, std::uint64_t file_size, cons
     if (!image.complete) return image;
     image.stored_size = get<std::uint64_t>(head, at_stored_size);
     image.state_size = get<std::uint64_t>(head, at_state_size);
+    image.checksum = get<std::uint64_t>(head, at_state_checksum);
     if (image.stored_size > biggest || image.state_size > biggest)
         refuse(what, fmt::format("its state is said to have {} bytes, which cannot be",
                                  std::max(image.stored_size, image.state_size)));

@@ -20,6 +20,20 @@ constexpr std::string_view word(Compression kind) {
 /// InvalidOption for another word; "" is none.
 Compression compression_of(std::string_view word);
 
+/// Tells damage, at the speed of memory; against malice it is nothing.
+class StateChecksum {
+public:
+    void add(const char* bytes, std::size_t size);
+    std::uint64_t value() const;
+
+private:
+    static constexpr std::size_t stripe = 32;
+    void take(const char* bytes);
+    std::array<std::uint64_t, 4> lanes_{1, 2, 3, 4};
+    std::array<char, stripe> rest_{};  ///< what does not fill a stripe yet
+    std::uint64_t size_ = 0;
+};
+
 /// What is known of a saved domain before its state is read.
 struct SaveHeader {
     std::string id;  ///< of this image, not of the domain
@@ -36,6 +50,7 @@ struct SaveImage {
     std::uint64_t state_offset = 0;  ///< where the state begins
     std::uint64_t stored_size = 0;   ///< bytes of it in the file
     std::uint64_t state_size = 0;    ///< bytes of it when it is unpacked
+    std::uint64_t checksum = 0;      ///< of the state as it is stored
     std::string seal;                ///< over save_image_text(), by whoever wrote it
 };
 
@@ -46,7 +61,8 @@ inline constexpr std::size_t save_prelude_size = 256, save_seal_size = 32, save_
 /// All of an image before its state, padded to the alignment; not marked complete.
 std::string begin_save_image(const SaveHeader& header, Compression compression, std::string_view seal);
 /// The same file's fixed part, marked complete.
-std::string finish_save_image(std::string_view begun, std::uint64_t stored_size, std::uint64_t state_size);
+std::string finish_save_image(std::string_view begun, std::uint64_t stored_size, std::uint64_t state_size,
+                              std::uint64_t checksum);
 /// The header as it is written; what a seal covers.
 std::string save_image_text(const SaveHeader& header);
 

@@ -101,22 +101,17 @@ Task<SaveTarget> begin_saved_file(Ports& ports, std::string path, SaveHeader hea
 StateSink open_sink(Ports& ports, const SaveTarget& target) {
     Fd own{::fcntl(target.file->file.get(), F_DUPFD_CLOEXEC, 3)};
     if (!own) throw Error{Code::internal, fmt::format("no more descriptors: {}", std::strerror(errno))};
-    if (target.place.compression == Compression::none && !target.place.bypass_cache)
-        return {std::move(own), std::nullopt};
     auto pipe = make_pipe();
     return {std::move(pipe.writing),
             StatePump::into_file(ports.loop, std::move(pipe.reading), std::move(own), target.place)};
 }
 
-Task<> commit_saved_file(Ports& ports, SaveTarget& target, std::optional<StatePump::Moved> moved,
-                         std::stop_token stop) {
+Task<> commit_saved_file(Ports& ports, SaveTarget& target, StatePump::Moved moved, std::stop_token stop) {
     // A disk that hangs is left alone after a while: what comes late goes into a file that has been discarded. The
     // state is on the disk before the mark that says so.
     auto work = [file = target.file, begun = target.begun, path = target.place.path, moved] {
-        auto sizes = moved.value_or(StatePump::Moved{});
-        if (!moved) sizes.stored = sizes.state = regular_size(file->file.get(), path) - begun.size();
         sync(file->file.get(), path);
-        write_at(file->file.get(), finish_save_image(begun, sizes.stored, sizes.state), 0, path);
+        write_at(file->file.get(), finish_save_image(begun, moved.stored, moved.state, moved.checksum), 0, path);
         sync(file->file.get(), path);
     };
     co_await ports.workers.run("finishing " + target.place.path, std::move(work), in(saving_end), std::move(stop));
@@ -126,7 +121,13 @@ Task<> commit_saved_file(Ports& ports, SaveTarget& target, std::optional<StatePu
 }
 
 StatePump::Place SavedFile::place(bool bypass_cache) const {
-    return {path, image.state_offset, image.compression, bypass_cache, image.stored_size, image.state_size};
+    return {.path = path,
+            .offset = image.state_offset,
+            .compression = image.compression,
+            .bypass_cache = bypass_cache,
+            .stored_size = image.stored_size,
+            .state_size = image.state_size,
+            .checksum = image.checksum};
 }
 
 Task<SavedFilePtr> open_saved_file(Ports& ports, std::string path, std::optional<Identity> as, bool managed) {

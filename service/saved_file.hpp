@@ -25,17 +25,18 @@ struct SaveTarget {
 /// Makes the file and writes its header.
 Task<SaveTarget> begin_saved_file(Ports& ports, std::string path, SaveHeader header, Compression compression,
                                   bool bypass_cache, std::optional<Identity> as);
-/// Where the driver shall write: the file itself where nothing stands between, else a pipe to the pump.
+/// Where the driver shall write. Never the file itself: a guest's process that writes to a hung disk could not even be
+/// killed, and nobody would know what it has written.
 struct StateSink {
     Fd target;
-    std::optional<StatePump> pump;
+    StatePump pump;
 };
 StateSink open_sink(Ports& ports, const SaveTarget& target);
 /// What is left of a save when the guest has handed over all of its state: the way to the disk, which may be long.
 inline constexpr Duration saving_end{10 * 60'000};
 /// Marks it complete and gives it its name. When it throws nothing has the name. Until the name is given it can be
 /// stopped.
-Task<> commit_saved_file(Ports& ports, SaveTarget& target, std::optional<StatePump::Moved> moved, std::stop_token stop);
+Task<> commit_saved_file(Ports& ports, SaveTarget& target, StatePump::Moved moved, std::stop_token stop);
 
 /// One that is there.
 struct SavedFile final : SavedDomain {

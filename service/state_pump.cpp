@@ -54,6 +54,13 @@ Buffer aligned_buffer(std::size_t size) {
     return Buffer{static_cast<char*>(memory)};
 }
 
+Pipe plain_pipe() {
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) != 0)
+        throw Error{Code::internal, fmt::format("cannot make a pipe: {}", std::strerror(errno))};
+    return {Fd{ends[0]}, Fd{ends[1]}};
+}
+
 void set_flag(int fd, int flag, bool on) {
     const int flags = ::fcntl(fd, F_GETFL);
     ::fcntl(fd, F_SETFL, on ? flags | flag : flags & ~flag);
@@ -76,9 +83,13 @@ public:
     }
     /// False when the reader has left.
     bool write(const char* from, std::size_t size) {
+        if (left_) {
+            look_for_owner();
+            return false;
+        }
         while (size > 0) {
             const auto put = ::write(fd_.get(), from, size);
-            if (put < 0 && errno == EPIPE) return false;
+            if (put < 0 && errno == EPIPE) return left_ = true, false;
             if (put < 0 && errno == EAGAIN)
                 wait(POLLOUT);
             else if (put < 0 && errno != EINTR)
@@ -91,6 +102,10 @@ public:
     }
 
 private:
+    void look_for_owner() {
+        pollfd control{control_, POLLIN, 0};
+        if (::poll(&control, 1, 0) > 0) throw Abandoned{};
+    }
     void wait(short wanted) {
         pollfd both[] = {{fd_.get(), wanted, 0}, {control_, POLLIN, 0}};
         while (::poll(both, 2, -1) < 0 && errno == EINTR) {
@@ -99,6 +114,7 @@ private:
     }
     Fd fd_;
     int control_;
+    bool left_ = false;
 };
 
 /// The file behind a buffer that is written and read in whole blocks, as O_DIRECT wants it.
@@ -113,6 +129,7 @@ public:
         while (size > 0) {
             const auto part = std::min(size, chunk - filled_);
             std::memcpy(buffer_.get() + filled_, from, part);
+            checksum_.add(buffer_.get() + filled_, part);
             filled_ += part;
             from += part;
             size -= part;
@@ -129,6 +146,7 @@ public:
         if (::ftruncate(fd_, static_cast<off_t>(place_.offset + written_)) != 0) fail("write", place_.path, errno);
     }
     std::uint64_t written() const { return written_; }
+    std::uint64_t checksum() const { return checksum_.value(); }
 
 private:
     void flush(std::size_t size) {
@@ -146,6 +164,7 @@ private:
     std::uint64_t at_, written_ = 0;
     Buffer buffer_;
     std::size_t filled_ = 0;
+    StateChecksum checksum_;
 };
 
 class FileReader {
@@ -169,7 +188,14 @@ public:
             bad_file(place_.path, "it has been cut while it was read");
         at_ += taken;
         left_ -= taken;
+        checksum_.add(buffer_.get(), taken);
         return {buffer_.get(), taken};
+    }
+
+    /// After the last.
+    void require_undamaged() const {
+        if (checksum_.value() != place_.checksum)
+            bad_file(place_.path, "the checksum of the guest's state is wrong; the file was altered or damaged");
     }
 
 private:
@@ -177,6 +203,7 @@ private:
     const StatePump::Place& place_;
     std::uint64_t at_, left_;
     Buffer buffer_;
+    StateChecksum checksum_;
 };
 
 template <class Context, std::size_t (*Free)(Context*)>
@@ -209,7 +236,7 @@ struct StatePump::Shared {
     /// The thread's work around its errors.
     template <class Work>
     static void start(std::shared_ptr<Shared> self, Work work) {
-        auto control = make_pipe();
+        auto control = plain_pipe();
         self->control_here = std::move(control.writing);
         self->control_there = std::move(control.reading);
         sigset_t all, before;
@@ -268,9 +295,9 @@ void StatePump::Shared::pack(PipeEnd& pipe, FileWriter& file) {
 
 void StatePump::Shared::copy_out(FileReader& file, PipeEnd& pipe) {
     for (auto part = file.next(); !part.empty(); part = file.next()) {
-        if (!pipe.write(part.data(), part.size())) return;
-        moved += part.size();
+        if (pipe.write(part.data(), part.size())) moved += part.size();
     }
+    file.require_undamaged();
 }
 
 /// What comes out is bounded by the size that the image was finished with, whatever the compressed bytes say.
@@ -280,6 +307,7 @@ void StatePump::Shared::unpack(FileReader& file, PipeEnd& pipe) {
     ::ZSTD_DCtx_setParameter(unpacker.get(), ZSTD_d_windowLogMax, most_window);
     const auto out = aligned_buffer(chunk);
     std::size_t left = 0;
+    std::uint64_t unpacked = 0;
     for (auto part = file.next(); !part.empty(); part = file.next()) {
         ZSTD_inBuffer from{part.data(), part.size(), 0};
         for (bool more = true; more || from.pos < from.size;) {
@@ -288,16 +316,17 @@ void StatePump::Shared::unpack(FileReader& file, PipeEnd& pipe) {
             if (::ZSTD_isError(left))
                 bad_file(place.path, fmt::format("its compressed state is damaged ({})", ::ZSTD_getErrorName(left)));
             more = to.pos == to.size && left != 0;
-            if (moved + to.pos > place.state_size)
+            if (unpacked + to.pos > place.state_size)
                 bad_file(place.path, fmt::format("its state unpacks to more than the {} bytes it was written with",
                                                  place.state_size));
-            if (!pipe.write(out.get(), to.pos)) return;
-            moved += to.pos;
+            unpacked += to.pos;
+            if (pipe.write(out.get(), to.pos)) moved += to.pos;
         }
     }
-    if (left != 0 || moved != place.state_size)
+    if (left != 0 || unpacked != place.state_size)
         bad_file(place.path,
-                 fmt::format("its state unpacks to {} bytes and was written with {}", moved.load(), place.state_size));
+                 fmt::format("its state unpacks to {} bytes and was written with {}", unpacked, place.state_size));
+    file.require_undamaged();
 }
 
 StatePump::StatePump(std::shared_ptr<Shared> shared) : shared_{std::move(shared)} {}
@@ -323,7 +352,7 @@ StatePump StatePump::into_file(Loop& loop, Fd pipe, Fd file, Place place) {
         else
             self.copy_in(from, to);
         to.finish();
-        self.result = {to.written(), self.moved};
+        self.result = {to.written(), self.moved, to.checksum()};
     });
     return StatePump{std::move(shared)};
 }
@@ -339,7 +368,7 @@ StatePump StatePump::out_of_file(Loop& loop, Fd file, Place place, Fd pipe) {
             self.unpack(from, to);
         else
             self.copy_out(from, to);
-        self.result = {self.place.stored_size, self.moved};
+        self.result = {self.place.stored_size, self.moved, self.place.checksum};
     });
     return StatePump{std::move(shared)};
 }
@@ -378,10 +407,9 @@ void require_direct_io(const Fd& file, const std::string& path) {
 }
 
 Pipe make_pipe() {
-    int ends[2];
-    if (::pipe2(ends, O_CLOEXEC) != 0)
-        throw Error{Code::internal, fmt::format("cannot make a pipe: {}", std::strerror(errno))};
-    return {Fd{ends[0]}, Fd{ends[1]}};
+    auto pipe = plain_pipe();
+    ::fcntl(pipe.writing.get(), F_SETPIPE_SZ, static_cast<int>(chunk));  // as it is when that may not be
+    return pipe;
 }
 
 }  // namespace virtbus

@@ -23,16 +23,18 @@ public:
         std::uint64_t offset = 0;
         Compression compression = Compression::none;
         bool bypass_cache = false;
-        std::uint64_t stored_size = 0, state_size = 0;  ///< of a file that is read
+        std::uint64_t stored_size = 0, state_size = 0, checksum = 0;  ///< of a file that is read
     };
     struct Moved {
         std::uint64_t stored = 0;  ///< bytes in the file
         std::uint64_t state = 0;   ///< bytes that went through the pipe
+        std::uint64_t checksum = 0;
     };
 
     /// From the pipe, until nobody can write to it any more, into the file.
     static StatePump into_file(Loop& loop, Fd pipe, Fd file, Place place);
-    /// From the file into the pipe, which is closed at the end. A reader that leaves early ends it, which is no error.
+    /// From the file into the pipe, which is closed at the end. A reader that leaves early is no error; the file is
+    /// read to its end all the same, to know whether it is what was written.
     static StatePump out_of_file(Loop& loop, Fd file, Place place, Fd pipe);
 
     StatePump(StatePump&&) noexcept;
@@ -60,6 +62,7 @@ void require_direct_io(const Fd& file, const std::string& path);
 struct Pipe {
     Fd reading, writing;
 };
+/// A wide one, for a guest's state.
 Pipe make_pipe();
 
 }  // namespace virtbus

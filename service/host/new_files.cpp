@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Files that are written beside their final name, with the rights of whoever named them.
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
@@ -47,10 +48,38 @@ std::unique_ptr<Rights> rights_of(const std::optional<Identity>& as) {
     return as && ::geteuid() == 0 ? std::make_unique<Rights>(*as) : nullptr;
 }
 
+std::string temporary_begin(const std::string& name) {
+    constexpr std::size_t most = 200;  // with the rest it must stay below NAME_MAX
+    return fmt::format(".{}.", name.substr(0, most));
+}
+
 std::string temporary_name(const std::string& name) {
     static std::atomic<unsigned> count{0};
-    constexpr std::size_t most = 200;  // with the rest it must stay below NAME_MAX
-    return fmt::format(".{}.{}.{}{}", name.substr(0, most), ::getpid(), ++count, temporary_suffix);
+    return fmt::format("{}{}.{}{}", temporary_begin(name), ::getpid(), ++count, temporary_suffix);
+}
+
+bool process_runs(std::string_view pid) {
+    return ::access(fmt::format("/proc/{}", pid).c_str(), F_OK) == 0;
+}
+
+/// What a daemon that ended in the middle, and its host with it, has left beside the same final name: nothing else
+/// remembers it. In a folder that may not be read it stays.
+void remove_leftovers(int folder, const std::string& name) {
+    const auto begin = temporary_begin(name);
+    const int own = ::openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const std::unique_ptr<DIR, decltype([](DIR* dir) { ::closedir(dir); })> dir{own < 0 ? nullptr : ::fdopendir(own)};
+    if (!dir) {
+        if (own >= 0) ::close(own);
+        return;
+    }
+    while (const auto* entry = ::readdir(dir.get())) {
+        const std::string_view found{entry->d_name};
+        if (!found.starts_with(begin) || !found.ends_with(temporary_suffix)) continue;
+        const auto numbers = found.substr(begin.size(), found.size() - begin.size() - temporary_suffix.size());
+        const auto pid = numbers.substr(0, numbers.find('.'));
+        if (numbers.find_first_not_of("0123456789.") != numbers.npos || pid.empty() || process_runs(pid)) continue;
+        ::unlinkat(folder, entry->d_name, 0);
+    }
 }
 
 Fd open_folder(const std::string& folder, bool caller) {
@@ -119,6 +148,7 @@ Task<NewFilePtr> LinuxFiles::create_beside(std::string path, unsigned mode, std:
         auto made = std::make_shared<NewFile>();
         made->folder = open_folder(folder, as.has_value());
         require_replaceable(made->folder.get(), name, path);
+        remove_leftovers(made->folder.get(), name);
         const auto temporary = temporary_name(name);
         made->file = Fd{::openat(made->folder.get(), temporary.c_str(),
                                  O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY, mode)};

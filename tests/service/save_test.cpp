@@ -297,7 +297,7 @@ TEST_F(Saving, ARestoreThatFailsKeepsTheImage) {
     auto whole = read(managed());
     whole[whole.size() - 100] ^= 1;
     write(managed(), whole);
-    EXPECT_REFUSED(finish(domain->start({}, caller)), Code::hypervisor_failed, "damaged");
+    EXPECT_REFUSED(finish(domain->start({}, caller)), Code::unsupported, managed());
     EXPECT_TRUE(exists(managed()));
     EXPECT_TRUE(domain->view().has_managed_save);
     EXPECT_EQ(domain->view().state, State::shutoff);
@@ -332,6 +332,11 @@ TEST_F(Saving, AForeignOrCutOrAlteredFileIsRefusedWithTheRuleItBreaks) {
     altered = whole;
     altered[altered.size() - 20] ^= 1;
     refuse(altered, "compressed state is damaged");
+    finish(domain->start({}, caller));
+    finish(domain->save(file("plain"), {}, caller));
+    altered = read(file("plain"));
+    altered[altered.size() - 20] ^= 1;
+    refuse(altered, "checksum of the guest's state");
     EXPECT_EQ(restore(file())->view().state, State::running);
     finish(domain->stop({}, caller));
     write(file("grown"), whole + "what came later");
@@ -342,15 +347,26 @@ TEST_F(Saving, AForeignOrCutOrAlteredFileIsRefusedWithTheRuleItBreaks) {
     EXPECT_TRUE(refusal([&] { restore(root + "/none"); }).code.has_value());
 }
 
+TEST_F(Saving, WhatAnUnluckyHostHasLeftBesideAFileGoesWithTheNextSaveToIt) {
+    boot();
+    const auto domain = running("web");
+    const auto dead = root + "/.web.save.999999999.1.virtbus-tmp", own = root + "/.web.save.1.1.virtbus-tmp",
+               other = root + "/.web.save2.999999999.1.virtbus-tmp", odd = root + "/.web.save.x.1.virtbus-tmp";
+    for (const auto& path : {dead, own, other, odd}) write(path, "x");
+    finish(domain->save(file(), {}, caller));
+    EXPECT_FALSE(exists(dead));
+    for (const auto& path : {own, other, odd}) EXPECT_TRUE(exists(path)) << path;
+}
+
 TEST_F(Saving, AnImageWhoseHeaderAndDefinitionDisagreeIsRefused) {
     boot();
     SaveHeader header{.id = "1", .uuid = uuid_of("web"), .name = "web", .driver = "test", .xml = xml("other")};
     const auto begun = begin_save_image(header, Compression::none, {});
-    write(file(), finish_save_image(begun, 4, 4) + begun.substr(save_prelude_size) + "xxxx");
+    write(file(), finish_save_image(begun, 4, 4, 0) + begun.substr(save_prelude_size) + "xxxx");
     EXPECT_REFUSED(restore(file()), Code::unsupported, "the definition in it of 'other'");
     header.xml = "<domain><name>";
     const auto broken = begin_save_image(header, Compression::none, {});
-    write(file(), finish_save_image(broken, 4, 4) + broken.substr(save_prelude_size) + "xxxx");
+    write(file(), finish_save_image(broken, 4, 4, 0) + broken.substr(save_prelude_size) + "xxxx");
     EXPECT_REFUSED(restore(file()), Code::invalid_xml, "");
     EXPECT_EQ(room->domains().size(), 0u);
 }
@@ -367,7 +383,7 @@ TEST_F(Saving, OnlyWhatThisServiceWroteIsSealed) {
     EXPECT_TRUE(run(room->domains().open_saved(file(), caller))->sealed) << "the key outlives the daemon";
     SaveHeader header{.id = "1", .uuid = uuid_of("web"), .name = "web", .driver = "test", .xml = xml("web")};
     const auto made_up = begin_save_image(header, Compression::none, std::string(32, 'x'));
-    write(file(), finish_save_image(made_up, 4, 4) + made_up.substr(save_prelude_size) + "xxxx");
+    write(file(), finish_save_image(made_up, 4, 4, 0) + made_up.substr(save_prelude_size) + "xxxx");
     EXPECT_FALSE(run(room->domains().open_saved(file(), caller))->sealed);
     ports->seal = nullptr;
 }

@@ -52,8 +52,47 @@ TEST_F(Pumping, WhatWentInComesOut) {
             EXPECT_EQ(std::filesystem::file_size(place.path), 8192 + moved.stored);
             place.stored_size = moved.stored;
             place.state_size = moved.state;
+            place.checksum = moved.checksum;
             EXPECT_TRUE(unpack(place) == part) << size;
         }
+}
+
+TEST_F(Pumping, TheChecksumIsOfTheBytesAndNotOfTheirPieces) {
+    std::string bytes;
+    for (unsigned i = 0; bytes.size() < 1000; ++i) bytes += std::to_string(i * 2654435761U);
+    const auto sum_of = [](const std::string& text, std::size_t piece) {
+        StateChecksum sum;
+        for (std::size_t at = 0; at < text.size(); at += piece)
+            sum.add(text.data() + at, std::min(piece, text.size() - at));
+        return sum.value();
+    };
+    const auto whole = sum_of(bytes, bytes.size());
+    for (const std::size_t piece : {1, 7, 31, 32, 33, 100}) EXPECT_EQ(sum_of(bytes, piece), whole) << piece;
+    EXPECT_NE(sum_of(bytes + std::string(1, '\0'), 64), whole);
+    for (std::size_t at = 0; at < bytes.size(); ++at) {
+        auto other = bytes;
+        other[at] ^= '\x80';
+        EXPECT_NE(sum_of(other, 64), whole) << at;
+        if (at + 32 >= bytes.size()) continue;
+        other[at + 32] ^= '\x80';  // the same place of the next stripe
+        EXPECT_NE(sum_of(other, 64), whole) << at;
+    }
+}
+
+TEST_F(Pumping, AFileThatWasAlteredIsSeenEvenWhenNobodyReadsToItsEnd) {
+    StatePump::Place place{.path = root + "/state"};
+    const auto moved = pack(std::string(3 << 20, 'x'), place);
+    place.stored_size = place.state_size = moved.stored;
+    place.checksum = moved.checksum;
+    auto content = read(place.path);
+    content[(2 << 20) + 5] ^= 1;
+    write(place.path, content);
+    EXPECT_REFUSED(unpack(place), Code::unsupported, place.path);
+    auto pipe = make_pipe();
+    auto pump =
+        StatePump::out_of_file(host.loop, Fd{::open(place.path.c_str(), O_RDONLY)}, place, std::move(pipe.writing));
+    pipe.reading = Fd{};
+    EXPECT_REFUSED(run(pump.finish(in(plenty), {})), Code::unsupported, "checksum");
 }
 
 TEST_F(Pumping, ABombGoesOffOutside) {
@@ -61,6 +100,7 @@ TEST_F(Pumping, ABombGoesOffOutside) {
     const auto moved = pack(std::string(64 << 20, '\0'), place);
     EXPECT_LT(moved.stored, 64u << 10);
     place.stored_size = moved.stored;
+    place.checksum = moved.checksum;
     place.state_size = 1 << 20;
     EXPECT_REFUSED(unpack(place), Code::unsupported, "unpacks to more than");
     place.state_size = (64 << 20) + 1;
@@ -88,9 +128,12 @@ TEST_F(Pumping, WhoeverLeavesLeavesNothingBehind) {
 
     write(root + "/y", much);
     auto out = make_pipe();
-    auto pump = StatePump::out_of_file(host.loop, Fd{::open((root + "/y").c_str(), O_RDONLY)},
-                                       {.path = root + "/y", .stored_size = much.size(), .state_size = much.size()},
-                                       std::move(out.writing));
+    StateChecksum sum;
+    sum.add(much.data(), much.size());
+    auto pump = StatePump::out_of_file(
+        host.loop, Fd{::open((root + "/y").c_str(), O_RDONLY)},
+        {.path = root + "/y", .stored_size = much.size(), .state_size = much.size(), .checksum = sum.value()},
+        std::move(out.writing));
     out.reading = Fd{};
     run(pump.finish(in(plenty), {}));
     EXPECT_LT(pump.moved(), much.size());
