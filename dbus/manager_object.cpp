@@ -123,6 +123,7 @@ Task<Dictionary> ManagerObject::check_domain(Call&, std::string xml, ManagerChec
     answer.emplace_back("xml", std::move(found.xml));
     answer.emplace_back("unknown", std::move(found.unknown));
     answer.emplace_back("unsupported", std::move(found.unsupported));
+    answer.emplace_back("ignored", std::move(found.ignored));
     answer.emplace_back("command", std::move(found.command));
     co_return answer;
 }

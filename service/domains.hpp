@@ -43,6 +43,7 @@ struct CheckResult {
     std::vector<std::string> unknown;      ///< not understood, kept
     std::vector<std::string> unsupported;  ///< what this host cannot do
     std::vector<std::string> command;
+    std::vector<std::string> ignored;  ///< understood, and without effect here
 };
 
 /// A variable store that no domain names any more.

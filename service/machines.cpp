@@ -266,6 +266,7 @@ Task<CheckResult> Machines::check(std::string xml, bool runnable) {
     result.xml = render(wanted.config, {.text = Text::stored, .secure = false});
     result.unknown = std::move(wanted.unknown);
     result.unsupported = co_await driver.unsupported(wanted.config);
+    result.ignored = driver.ignored(wanted.config);
     if (result.unsupported.empty()) result.command = co_await driver.command(std::move(wanted.config), runnable);
     co_return result;
 }

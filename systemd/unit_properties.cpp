@@ -31,6 +31,16 @@ void add_process(UnitProperties& all, const UnitRequest& request, const Transien
     }
 }
 
+/// One bit a number, the lowest first.
+std::vector<std::uint8_t> bits_of(const std::vector<unsigned>& numbers) {
+    std::vector<std::uint8_t> bits;
+    for (const auto number : numbers) {
+        if (number / 8 >= bits.size()) bits.resize(number / 8 + 1);
+        bits[number / 8] = static_cast<std::uint8_t>(bits[number / 8] | 1U << number % 8);
+    }
+    return bits;
+}
+
 void add_limits(UnitProperties& all, const UnitLimits& limits) {
     using Device = sdbus::Struct<std::string, std::uint64_t>;
     const auto set = [&](const char* name, const std::optional<std::uint64_t>& value) {
@@ -54,6 +64,7 @@ void add_limits(UnitProperties& all, const UnitLimits& limits) {
     set_each("IOWriteBandwidthMax", &UnitLimits::Device::write_bytes);
     set_each("IOReadIOPSMax", &UnitLimits::Device::reads);
     set_each("IOWriteIOPSMax", &UnitLimits::Device::writes);
+    if (!limits.memory_nodes.empty()) add(all, "AllowedMemoryNodes", bits_of(limits.memory_nodes));
 }
 
 /// What every manager can grant, the user's own too.

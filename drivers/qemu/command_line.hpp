@@ -18,6 +18,13 @@
 
 namespace virtbus::qemu {
 
+/// The lowest image of a chain that the definition leaves open and nobody but QEMU reads: whether it stands alone is
+/// to be asked before the guest runs (unread_images.hpp).
+struct UnreadImage {
+    std::string disk;  ///< "vda"
+    std::string node;  ///< QEMU was told that nothing lies below it
+};
+
 /// What the process gets: descriptors are numbered from 3 up, in the order the line mentions them.
 struct CommandLine {
     std::vector<std::string> argv;  ///< argv[0] is the emulator's absolute path
@@ -26,8 +33,9 @@ struct CommandLine {
     std::vector<Fd> owned;                 ///< keeps `fds` open until the process has them
     bool needs_network = false;            ///< opens AF_INET sockets itself (user networking, VNC on TCP, tcp consoles)
     std::vector<std::string> devices;      ///< device nodes it opens itself, e.g. /dev/kvm
-    std::vector<std::string> given;        ///< those of them that nobody else uses: they become its user's
-    std::vector<std::string> folders;      ///< made for it alone; they become its user's
+    std::vector<UnreadImage> unread;
+    std::vector<std::string> given;    ///< those of them that nobody else uses: they become its user's
+    std::vector<std::string> folders;  ///< made for it alone; they become its user's
 };
 
 /// One file the guest uses, and what opening it taught.
@@ -49,8 +57,8 @@ struct OpenedFile {
 ///   host devices; "kernel", "initrd", "dtb", "acpi:<n>", "fwcfg:<n>", "loader", "nvram", "chardev:<alias>" (file back
 ///   end, or the listening socket of a unix one), "chardev:<alias>/log", "vhost:<n>", "vdpa:<n>" (of interface n),
 ///   "rom:<alias>", "rng:<alias>", "vsock", "tpm:<alias>" (the control socket of an emulator, or the host's device) and
-///   "tpm:<alias>/cancel"; "tls:nbd-client" and the like (folders with certificates, not open); links by
-///   the interface's index.
+///   "tpm:<alias>/cancel"; "sev-dh-cert", "sev-session"; "tls:nbd-client" and the like (folders with certificates, not
+///   open); links by the interface's index.
 struct OpenedResources {
     bool by_path = false;   ///< the stand-alone form: paths and interface names stand where descriptors would
     bool runnable = false;  ///< with by_path: back ends that need the outside become null or user ones

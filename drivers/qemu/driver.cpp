@@ -10,6 +10,7 @@
 #include "qemu/capabilities_xml.hpp"
 #include "qemu/command_line.hpp"
 #include "qemu/complete.hpp"
+#include "qemu/host_model.hpp"
 #include "qemu/json.hpp"
 #include "qemu/starter.hpp"
 #include "qemu/tls.hpp"
@@ -91,6 +92,10 @@ Task<std::vector<std::string>> QemuDriver::unsupported(DomainConfig config) {
     co_return problems;
 }
 
+std::vector<std::string> QemuDriver::ignored(const DomainConfig& config) {
+    return without_effect(config);
+}
+
 Task<std::vector<std::string>> QemuDriver::command(DomainConfig config, bool runnable) {
     const auto known = co_await capabilities_for(config.devices.emulator, config.os.arch);
     assign_aliases(config);
@@ -106,6 +111,10 @@ Task<std::unique_ptr<Guest>> QemuDriver::start(StartRequest request) {
     if (const auto problems = problems_of(request.config, *known); !problems.empty())
         throw Error{Code::unsupported_configuration, fmt::format("domain '{}' cannot be started here: {}",
                                                                  request.config.name, fmt::join(problems, "; "))};
+    for (const auto& note : ignored(request.config))
+        ports_.log.info(fmt::format("domain '{}': no effect: {}", request.config.name, excerpt(note, 500)),
+                        {{"DOMAIN", request.config.name}, {"DOMAIN_UUID", request.config.uuid}});
+    resolve_host_model(request.config, *known);
     auto core = co_await start_guest(ports_, scope_, times_, std::move(known), programs_, std::move(request));
     co_return make_guest(std::move(core), knowledge());
 }

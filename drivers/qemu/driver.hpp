@@ -22,6 +22,7 @@ public:
 
     Task<> complete(DomainConfig& config, const DomainConfig* previous) override;
     Task<std::vector<std::string>> unsupported(DomainConfig config) override;
+    std::vector<std::string> ignored(const DomainConfig& config) override;
     Task<std::vector<std::string>> command(DomainConfig config, bool runnable) override;
     Task<std::unique_ptr<Guest>> start(StartRequest request) override;
     Task<std::unique_ptr<Guest>> adopt(DomainConfig config, std::string driver_state, GuestEvents& events,

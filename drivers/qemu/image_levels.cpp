@@ -62,12 +62,8 @@ void check_encryption(const Disk& disk, const ImageLevel& level) {
 }
 
 /// No header of such an image can be read before QEMU does, so nothing may depend on it.
-void check_unread(const Disk& disk, const ImageLevel& level, bool last, bool complete) {
+void check_unread(const Disk& disk, const ImageLevel& level) {
     if (level.format == "vmdk") refuse(disk, "images of the format 'vmdk' must be local files: they may name others");
-    if (has_backing(level.format) && last && !complete)
-        refuse(disk, fmt::format("its {} image is not a plain local file, so virtbus cannot see what lies below it; "
-                                 "write the chain, or <backingStore/> when nothing does",
-                                 level.format));
 }
 
 void check_level(const Disk& disk, const ImageLevel& level) {
@@ -121,6 +117,10 @@ bool is_local(const ImageLevel& level) {
     return !level.source || level.type == StorageType::file || level.type == StorageType::block;
 }
 
+bool is_unread(const ImageLevel& level) {
+    return level.source && has_backing(level.format) && (!is_local(level) || !level.source->slices.empty());
+}
+
 std::string path_of(const ImageLevel& level) {
     if (!level.source) return {};
     if (level.type == StorageType::dir) return level.source->dir;
@@ -153,7 +153,7 @@ void check_sources(const Disk& disk) {
         if (!level.source) continue;
         check_level(disk, level);
         const bool last = i + 1 == chain.levels.size();
-        if (!is_local(level) || !level.source->slices.empty()) check_unread(disk, level, last, chain.complete);
+        if (!is_local(level) || !level.source->slices.empty()) check_unread(disk, level);
         if (!last && !has_backing(level.format))
             refuse(disk, fmt::format("an image of the format '{}' has no backing file", level.format));
     }

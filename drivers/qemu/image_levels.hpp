@@ -28,6 +28,8 @@ ImageLevels written_levels(const Disk& disk);
 /// A file or block device of the host: the daemon opens it and reads its header.
 bool is_local(const ImageLevel& level);
 std::string path_of(const ImageLevel& level);
+/// Its header is read by QEMU alone, and may name another image below it.
+bool is_unread(const ImageLevel& level);
 /// LUKS over a raw image, by QEMU's own code.
 bool is_luks(const ImageLevel& level);
 

@@ -395,6 +395,11 @@ Task<OpenedResources> open_resources(const DomainConfig& config, Resources& reso
     Opening opening{config, resources, workers, options, {}};
     require_store_for_reset(opening);
     for (auto& file : files_of(config, options.runtime_folder)) co_await open_named(opening, std::move(file));
+    if (const auto& security = config.launch_security; security && security->type == "sev") {
+        // In base64, as QEMU reads them.
+        if (!security->dh_cert.empty()) opening.opened.files["sev-dh-cert"].fd = sealed_memory(security->dh_cert);
+        if (!security->session.empty()) opening.opened.files["sev-session"].fd = sealed_memory(security->session);
+    }
     co_await open_disks(opening);
     co_await open_hostdevs(opening);
     co_await open_tpms(opening);

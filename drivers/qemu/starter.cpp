@@ -15,6 +15,7 @@
 
 #include "qemu/command_line.hpp"
 #include "qemu/guest_folder.hpp"
+#include "qemu/host_model.hpp"
 #include "qemu/hotplug/plug.hpp"
 #include "qemu/json.hpp"
 #include "qemu/left_behind.hpp"
@@ -22,6 +23,7 @@
 #include "qemu/migration.hpp"
 #include "qemu/pins.hpp"
 #include "qemu/unit_limits.hpp"
+#include "qemu/unread_images.hpp"
 
 namespace virtbus::qemu {
 
@@ -108,7 +110,7 @@ UnitRequest unit_request(const DomainConfig& config, const GuestRecord& record, 
 /// What is said and asked while the CPUs still wait, in one go.
 struct Batch {
     std::vector<Monitor::Answer> settings;
-    std::optional<Monitor::Answer> chardevs, vnc, spice, cpus, iothreads, resumed;
+    std::optional<Monitor::Answer> chardevs, vnc, spice, cpus, iothreads, resumed, model, nodes;
 };
 
 std::string_view password_protocol(GraphicsType type) {
@@ -130,7 +132,7 @@ void send_passwords(GuestCore& core, Batch& batch) {
     }
 }
 
-Batch send_batch(GuestCore& core, bool paused, bool incoming) {
+Batch send_batch(GuestCore& core, const std::vector<UnreadImage>& unread, bool paused, bool incoming) {
     Batch batch;
     auto& monitor = *core.monitor;
     const auto& config = core.config;
@@ -157,13 +159,14 @@ Batch send_batch(GuestCore& core, bool paused, bool incoming) {
     };
     if (has(GraphicsType::vnc)) batch.vnc = monitor.send("query-vnc");
     if (has(GraphicsType::spice)) batch.spice = monitor.send("query-spice");
-    // Threads are pinned before they run; without pins nothing waits.
+    if (is_strict(config)) batch.model = monitor.send("query-cpu-model-expansion", strict_question(config));
+    if (!unread.empty()) batch.nodes = monitor.send("query-named-block-nodes", nodes_question());
     if (has_pins(config)) {
         batch.cpus = monitor.send("query-cpus-fast");
         batch.iothreads = monitor.send("query-iothreads");
-    } else if (!paused) {
-        batch.resumed = monitor.send("cont");
     }
+    // Threads are pinned before they run, a model and images are judged; without these nothing waits.
+    if (!batch.cpus && !batch.model && !batch.nodes && !paused) batch.resumed = monitor.send("cont");
     return batch;
 }
 
@@ -174,7 +177,8 @@ void pin_threads(GuestCore& core, const json& cpus, const json& iothreads) {
                                {{"DOMAIN", core.config.name}, {"DOMAIN_UUID", core.config.uuid}});
 }
 
-Task<> await_batch(std::shared_ptr<GuestCore> core, Batch batch, bool paused, Deadline deadline, std::stop_token stop) {
+Task<> await_batch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilities> known, Batch batch,
+                   std::vector<UnreadImage> unread, bool paused, Deadline deadline, std::stop_token stop) {
     for (const auto& setting : batch.settings) co_await setting.get(deadline, stop);
     if (batch.chardevs) fill_terminals(core->config, co_await batch.chardevs->get(deadline, stop));
     if (batch.vnc) fill_vnc_port(core->config, co_await batch.vnc->get(deadline, stop));
@@ -183,8 +187,21 @@ Task<> await_batch(std::shared_ptr<GuestCore> core, Batch batch, bool paused, De
         const auto cpus = co_await batch.cpus->get(deadline, stop);
         const auto iothreads = co_await batch.iothreads->get(deadline, stop);
         pin_threads(*core, cpus, iothreads);
-        if (!paused) batch.resumed = core->monitor->send("cont");
     }
+    if (batch.model) {
+        const auto problem = strict_problem(core->config, *known, co_await batch.model->get(deadline, stop));
+        if (!problem.empty()) throw Error{Code::unsupported_configuration, fmt::format("{}: {}", core->who(), problem)};
+    }
+    if (batch.nodes) {
+        const auto nodes = co_await batch.nodes->get(deadline, stop);
+        try {
+            require_alone(unread, nodes);
+        } catch (const Error& error) {
+            throw Error{error.code(), fmt::format("{}: {}", core->who(), error.what())};
+        }
+        close_chains(core->config, unread);
+    }
+    if ((batch.cpus || batch.model || batch.nodes) && !paused) batch.resumed = core->monitor->send("cont");
     if (batch.resumed) co_await batch.resumed->get(deadline, stop);
 }
 
@@ -215,7 +232,7 @@ Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilitie
     core->connect();
     const bool incoming = static_cast<bool>(request.incoming), paused = request.paused || incoming;
     if (incoming) line.argv.insert(line.argv.end(), {"-incoming", "defer"});
-    auto batch = send_batch(*core, paused, incoming);
+    auto batch = send_batch(*core, line.unread, paused, incoming);
     request.unfinished(record.text());
     core->take_unit(co_await ports.units.start(unit_request(core->config, record, request.id, line, log.get()),
                                                request.deadline, request.stop));
@@ -223,7 +240,7 @@ Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilitie
     // Once QEMU alone has these its end closes them.
     line.owned.clear();
     listening = Fd{};
-    co_await await_batch(core, std::move(batch), paused, request.deadline, request.stop);
+    co_await await_batch(core, capabilities, std::move(batch), line.unread, paused, request.deadline, request.stop);
     if (incoming) co_await receive_state(core, std::move(request.incoming), request.stop);
 }
 

@@ -2,6 +2,7 @@
 #include "qemu/unit_limits.hpp"
 
 #include <algorithm>
+#include <set>
 
 namespace virtbus::qemu {
 
@@ -56,6 +57,18 @@ void limit_io(const BlkioTune& tune, UnitLimits& limits) {
     }
 }
 
+/// Both modes that forbid memory from elsewhere hold for QEMU's own, too, not for the guest's alone.
+void limit_nodes(const NumaTune& tune, UnitLimits& limits) {
+    const auto firm = [](const std::string& mode) { return mode.empty() || mode == "strict" || mode == "restrictive"; };
+    if (!tune.memory || !tune.memory->nodeset || !firm(tune.memory->mode)) return;
+    std::set<unsigned> nodes{tune.memory->nodeset->numbers.begin(), tune.memory->nodeset->numbers.end()};
+    for (const auto& cell : tune.memnodes) {
+        if (!firm(cell.mode)) return;
+        nodes.insert(cell.nodeset.numbers.begin(), cell.nodeset.numbers.end());
+    }
+    limits.memory_nodes.assign(nodes.begin(), nodes.end());
+}
+
 }  // namespace
 
 UnitLimits unit_limits(const DomainConfig& config) {
@@ -63,6 +76,7 @@ UnitLimits unit_limits(const DomainConfig& config) {
     if (config.cputune) limit_cpu(*config.cputune, config.vcpu.value_or(1), limits);
     if (config.memtune) limit_memory(*config.memtune, limits);
     if (config.blkiotune) limit_io(*config.blkiotune, limits);
+    if (config.numatune) limit_nodes(*config.numatune, limits);
     return limits;
 }
 

@@ -107,6 +107,7 @@ std::vector<std::string> unsupported(const DomainConfig& config, const Capabilit
     check_small_devices(config, capabilities, problems);
     check_displays(config, capabilities, problems);
     check_contradictions(config, capabilities, problems);
+    check_labels(config, capabilities, problems);
     check_line(config, capabilities, problems);
     return problems;
 }

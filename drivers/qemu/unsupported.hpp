@@ -12,4 +12,7 @@ namespace virtbus::qemu {
 
 std::vector<std::string> unsupported(const DomainConfig& config, const Capabilities& capabilities);
 
+/// What of it is understood and does nothing here, without harm; one sentence each.
+std::vector<std::string> without_effect(const DomainConfig& config);
+
 }  // namespace virtbus::qemu

@@ -57,9 +57,9 @@ void check_model(const DomainConfig& config, const Capabilities& known, Problems
     if (cpu.model && cpu.mode == "custom" && !known.cpus(config.type).empty() &&
         !known.find_cpu(config.type, cpu.model->name))
         problems.push_back(fmt::format("cpu model {}: {} does not have it", cpu.model->name, known.binary));
-    if (cpu.mode == "custom" && cpu.match == "strict")
-        problems.emplace_back(
-            "cpu match strict: whether the host has nothing beyond the model cannot be told; use match exact");
+    if (cpu.mode == "custom" && cpu.match == "strict" && cpu.check != "none" && !host.known())
+        problems.push_back(fmt::format(
+            "cpu match strict: {} does not tell what this host has beyond the model; use match exact", known.binary));
     const auto vendor = host.words.find("vendor");
     const std::string_view name = cpu.vendor == "Intel"   ? "GenuineIntel"
                                   : cpu.vendor == "AMD"   ? "AuthenticAMD"
@@ -172,6 +172,8 @@ void check_clock(const DomainConfig& config, const Capabilities&, Problems& prob
                             timer.name == "kvmclock" || timer.name == "hypervclock";
         if (of_x86 && !x86) refuse("for x86 guests only");
         if (timer.name == "platform") refuse("QEMU has none");
+        if (timer.catchup && (timer.catchup->threshold || timer.catchup->slew || timer.catchup->limit))
+            refuse("QEMU catches up at a pace of its own; take threshold, slew and limit out of its <catchup>");
         if (timer.name == "pit" && policy == "merge") refuse("QEMU has no tickpolicy merge");
         if (timer.name == "rtc" && (policy == "merge" || policy == "discard"))
             refuse(fmt::format("QEMU has no tickpolicy {}", policy));

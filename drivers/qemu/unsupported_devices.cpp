@@ -230,6 +230,8 @@ void check_rest(const DomainConfig& config, Problems& problems) {
     if (config.os.smbios_mode == "sysinfo" &&
         std::ranges::none_of(config.sysinfos, [](auto& info) { return info.type == "smbios"; }))
         problems.emplace_back("smbios mode sysinfo: there is no <sysinfo type='smbios'>");
+    if (config.launch_security && config.launch_security->type == "sev" && (config.type != "kvm" || !chipset.x86()))
+        problems.emplace_back("launchSecurity sev: needs an x86 guest of type kvm");
     if (config.launch_security && config.launch_security->type == "s390-pv" && chipset.kind != Chipset::Kind::s390)
         problems.emplace_back("launchSecurity s390-pv: is for s390x");
 }

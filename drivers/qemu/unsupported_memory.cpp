@@ -24,16 +24,16 @@ void check_placement(const DomainConfig& config, Problems& problems) {
     const auto& memory = config.numatune->memory;
     if (memory && memory->placement == "auto")
         problems.emplace_back("numatune placement auto: needs numad, which is not asked; give a nodeset");
-    if (memory && memory->mode == "restrictive")
-        problems.emplace_back("numatune mode restrictive: not served yet; use strict, preferred or interleave");
     const std::size_t cells = config.cpu && config.cpu->numa ? config.cpu->numa->cells.size() : 0;
     for (const auto& node : config.numatune->memnodes) {
         if (node.cellid >= cells)
             problems.push_back(fmt::format("numatune memnode: there is no NUMA cell {}", node.cellid));
-        if (node.mode == "restrictive")
-            problems.emplace_back(
-                "numatune memnode with mode restrictive: not served yet; use strict, preferred or "
-                "interleave");
+        // A unit has one set of nodes for all of the guest's threads.
+        if (node.mode == "restrictive" && !(memory && memory->nodeset == node.nodeset))
+            problems.push_back(fmt::format(
+                "numatune memnode {}: mode restrictive is for all cells at once, with the nodeset of <memory>; "
+                "use strict, preferred or interleave for one",
+                node.cellid));
         if (node.mode == "preferred" && node.nodeset.numbers.size() > 1)
             problems.push_back(fmt::format("numatune memnode {}: mode preferred takes one node", node.cellid));
     }

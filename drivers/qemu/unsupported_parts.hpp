@@ -22,4 +22,7 @@ void check_memory(const DomainConfig& config, const Capabilities& known, Problem
 void check_interfaces(const DomainConfig& config, const Capabilities& known, Problems& problems);
 void check_small_devices(const DomainConfig& config, const Capabilities& known, Problems& problems);
 
+// unsupported_labels.cpp
+void check_labels(const DomainConfig& config, const Capabilities& known, Problems& problems);
+
 }  // namespace virtbus::qemu

@@ -227,6 +227,8 @@ public:
     virtual Task<> complete(DomainConfig& config, const DomainConfig* previous) = 0;
     /// What this host cannot do of a complete definition; one sentence each, empty when it could start.
     virtual Task<std::vector<std::string>> unsupported(DomainConfig config) = 0;
+    /// What of it is understood and has no effect here, without harm; one sentence each.
+    virtual std::vector<std::string> ignored(const DomainConfig&) { return {}; }
     /// The stand-alone argv, with paths and interface names; with `runnable` back ends that need the outside become
     /// null or user ones.
     virtual Task<std::vector<std::string>> command(DomainConfig config, bool runnable) = 0;

@@ -171,6 +171,7 @@ struct UnitLimits {
         std::optional<std::uint64_t> weight, read_bytes, write_bytes, reads, writes;  ///< a second
     };
     std::vector<Device> devices;
+    std::vector<unsigned> memory_nodes;  ///< NUMA nodes of the host that its memory comes from; empty: all
 };
 
 /// A long-lived process of a guest: its machine, or a helper bound to it.
@@ -196,8 +197,8 @@ struct UnitRequest {
     /// only these capabilities (bits), and nothing hides the `shared` folders from it, which keep their owners.
     std::uint64_t capabilities = 0;
     std::vector<std::string> shared;
-    std::string slice;                     ///< from <resource>; empty: machine.slice
-    std::uint64_t memory_locked = 0;       ///< bytes; RLIMIT_MEMLOCK
+    std::string slice;                ///< from <resource>; empty: machine.slice
+    std::uint64_t memory_locked = 0;  ///< bytes; RLIMIT_MEMLOCK
     UnitLimits limits;
 };
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -129,16 +130,34 @@ Task<PciFacts> SysfsPci::look(std::string address, Deadline deadline, std::stop_
         deadline, std::move(stop));
 }
 
+std::shared_ptr<std::mutex> SysfsPci::lock_of(const std::string& address) {
+    auto& lock = locks_[address];
+    if (!lock) lock = std::make_shared<std::mutex>();
+    return lock;
+}
+
 Task<> SysfsPci::bind(std::string address, std::string driver, Deadline deadline, std::stop_token stop) {
-    return workers_.run(
-        fmt::format("giving PCI device {} to {}", address, driver),
-        [place = Place{root_, address, write_}, driver] { bind_to(place, driver); }, deadline, std::move(stop));
+    // What is still queued when its caller has given up would come behind the giving back.
+    const auto given_up = std::make_shared<std::atomic<bool>>(false);
+    const auto work = [place = Place{root_, address, write_}, driver, given_up, lock = lock_of(address)] {
+        const std::lock_guard held{*lock};
+        if (!*given_up) bind_to(place, driver);
+    };
+    try {
+        co_await workers_.run(fmt::format("giving PCI device {} to {}", address, driver), work, deadline,
+                              std::move(stop));
+    } catch (...) {
+        *given_up = true;
+        throw;
+    }
 }
 
 Task<> SysfsPci::give_back(std::string address, std::string bound, PciFacts before, Deadline deadline) {
     return workers_.run(
         fmt::format("giving PCI device {} back", address),
-        [place = Place{root_, address, write_}, bound = std::move(bound), before = std::move(before)] {
+        [place = Place{root_, address, write_}, bound = std::move(bound), before = std::move(before),
+         lock = lock_of(address)] {
+            const std::lock_guard held{*lock};
             restore(place, bound, before);
         },
         deadline);

@@ -3,6 +3,9 @@
 #pragma once
 
 #include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <string>
 
 #include "virtbus/ports.hpp"
@@ -20,7 +23,11 @@ public:
     Task<> give_back(std::string address, std::string bound, PciFacts before, Deadline deadline) override;
 
 private:
+    /// One thing at a time is done to a device, also when nobody waits for it any more.
+    std::shared_ptr<std::mutex> lock_of(const std::string& address);
+
     Workers& workers_;
+    std::map<std::string, std::shared_ptr<std::mutex>> locks_;
     const std::string root_;
     const Write write_;
 };

@@ -253,6 +253,12 @@ constexpr Row cpu_feature_rows[]{
 };
 constinit const Table cpu_feature_table = table<CpuFeature>(cpu_feature_rows);
 
+constexpr Row cpu_property_rows[]{
+    attribute<&CpuProperty::name>("name").required(),
+    attribute<&CpuProperty::value>("value").required(),
+};
+constinit const Table cpu_property_table = table<CpuProperty>(cpu_property_rows);
+
 constexpr Row sibling_rows[]{
     attribute<&NumaDistance::id>("id").required(),
     attribute<&NumaDistance::value>("value").range(10, 255).required(),
@@ -312,6 +318,7 @@ constexpr Row cpu_rows[]{
     element<&Cpu::topology>("topology", topology_table),
     element<&Cpu::cache>("cache", cpu_cache_table),
     element<&Cpu::maxphysaddr>("maxphysaddr", maxphysaddr_table),
+    element<&Cpu::properties>("property", cpu_property_table),
     element<&Cpu::features>("feature", cpu_feature_table),
     element<&Cpu::numa>("numa", numa_table),
 };

@@ -14,6 +14,7 @@
 #include "qemu/live_config.hpp"
 #include "qemu/pins.hpp"
 #include "qemu/proc.hpp"
+#include "qemu/unread_images.hpp"
 #include "qemu/xml_text.hpp"
 #include "virtbus/error.hpp"
 
@@ -21,6 +22,41 @@ namespace virtbus::qemu {
 namespace {
 
 using nlohmann::json;
+
+TEST(UnreadImages, MustStandAlone) {
+    const std::vector<UnreadImage> images{{"vda", "libvirt-1-format"}, {"vdb", "libvirt-2-format"}};
+    auto nodes = json::array({{{"node-name", "libvirt-1-format"}, {"image", {{"filename", "x"}}}},
+                              {{"node-name", "libvirt-2-format"}, {"image", {{"filename", "y"}}}}});
+    EXPECT_NO_THROW(require_alone(images, nodes));
+    const auto refusal = [&](const json& answer) -> std::string {
+        try {
+            require_alone(images, answer);
+        } catch (const Error& error) {
+            return error.what();
+        }
+        return "";
+    };
+    nodes[1]["image"]["backing-filename"] = "json:{\"driver\":\"file\"}";
+    EXPECT_NE(refusal(nodes).find("'vdb'"), std::string::npos) << refusal(nodes);
+    EXPECT_NE(refusal(nodes).find("json:"), std::string::npos) << refusal(nodes);
+    // What QEMU does not tell is no good news.
+    nodes.erase(1);
+    EXPECT_NE(refusal(nodes).find("'vdb'"), std::string::npos);
+    for (const auto& rubbish : {json(), json("x"), json::array({1, "x"}), json::object()})
+        EXPECT_NE(refusal(rubbish), "");
+}
+
+TEST(UnreadImages, EndTheirChainsInTheLiveDefinition) {
+    DomainConfig config;
+    for (const auto* name : {"vda", "vdb", "vdc"}) config.devices.disks.emplace_back().target.dev = name;
+    auto& below = config.devices.disks[1].backing_store.emplace_back();
+    below.type = StorageType::network;
+    close_chains(config, {{"vda", "a"}, {"vdb", "b"}});
+    ASSERT_EQ(config.devices.disks[0].backing_store.size(), 1u);
+    EXPECT_FALSE(config.devices.disks[0].backing_store[0].type);
+    ASSERT_EQ(config.devices.disks[1].backing_store[0].backing_store.size(), 1u);
+    EXPECT_TRUE(config.devices.disks[2].backing_store.empty());
+}
 
 TEST(GuestRecord, SurvivesItsText) {
     GuestRecord record;

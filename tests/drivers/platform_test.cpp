@@ -3,9 +3,11 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "qemu/files_of.hpp"
+#include "qemu/host_model.hpp"
 #include "qemu/unsupported.hpp"
 #include "tests/drivers/domain_bed.hpp"
 
@@ -50,6 +52,121 @@ TEST(Processor, HostModelIsWhatQemuSaysOfTheHost) {
     EXPECT_EQ(words_of("<cpu mode='maximum'/>"), "max,migratable=on");
 }
 
+TEST(Processor, HostModelIsWrittenOutAtTheStart) {
+    const auto known = with_kvm();
+    auto config = guest(
+        "<cpu mode='host-model'><topology sockets='1' cores='1' threads='1'/><feature policy='disable' "
+        "name='vmx'/><feature policy='optional' name='avx2'/></cpu>");
+    resolve_host_model(config, known);
+    EXPECT_EQ(config.cpu->mode, "custom");
+    EXPECT_EQ(config.cpu->model->name, "base");
+    EXPECT_TRUE(config.cpu->topology);
+    // As it is written and read again, with another emulator on a larger host.
+    const auto text = xml::format_domain(config, {.secure = true});
+    EXPECT_NE(text.find("<property name='model-id' value='Small, but here'/>"), std::string::npos) << text;
+    auto restored = xml::parse_domain(text).config;
+    EXPECT_EQ(restored, config);
+    auto larger = known;
+    larger.kvm_host.features.insert("avx2");
+    larger.kvm_host.words["model-id"] = "Large";
+    resolve_host_model(restored, larger);
+    const auto words = [](const DomainConfig& each, const Capabilities& emulator) {
+        auto line = one_a_line(standalone_command(each, emulator, false));
+        const auto at = line.find("\n-cpu ") + 6;
+        return line.substr(at, line.find('\n', at) - at);
+    };
+    EXPECT_EQ(words(config, known),
+              "base,vendor=GenuineIntel,family=6,model-id=Small,, but here,aes=on,sse4.2=on,vmx=off,avx2=off");
+    EXPECT_EQ(words(restored, larger), words(config, known));
+}
+
+TEST(Processor, AtLeastIsWrittenOutTooAndTheRestLeftAlone) {
+    const auto known = with_kvm();
+    auto minimum = guest("<cpu match='minimum'><model>Nehalem</model></cpu>");
+    resolve_host_model(minimum, known);
+    EXPECT_EQ(minimum.cpu->match, "exact");
+    EXPECT_EQ(minimum.cpu->model->name, "base");
+    for (const auto* cpu : {"<cpu mode='host-passthrough'/>", "<cpu><model>Nehalem</model></cpu>", ""}) {
+        const auto before = guest(cpu);
+        auto after = before;
+        resolve_host_model(after, known);
+        EXPECT_EQ(after, before) << cpu;
+    }
+    auto emulated = guest("<cpu mode='host-model'/>");
+    emulated.type = "qemu";
+    resolve_host_model(emulated, known);
+    EXPECT_EQ(emulated.cpu->mode, "host-model") << "TCG's is named by QEMU at each start";
+}
+
+TEST(Processor, AStrictModelIsComparedWithWhatQemuSaysOfIt) {
+    const auto known = with_kvm();
+    const auto config = guest("<cpu match='strict'><model>Nehalem</model><feature name='vmx'/></cpu>");
+    ASSERT_TRUE(is_strict(config));
+    EXPECT_FALSE(is_strict(guest("<cpu match='exact'><model>Nehalem</model></cpu>")));
+    EXPECT_FALSE(is_strict(guest("<cpu match='strict' check='none'><model>Nehalem</model></cpu>")));
+    EXPECT_EQ(strict_question(config).dump(), R"({"model":{"name":"Nehalem"},"type":"static"})");
+    const auto answer = [](bool aes) {
+        return nlohmann::json{{"model", {{"name", "base"}, {"props", {{"sse4.2", true}, {"aes", aes}}}}}};
+    };
+    EXPECT_EQ(strict_problem(config, known, answer(true)), "");
+    EXPECT_EQ(strict_problem(config, known, answer(false)),
+              "cpu match strict: this host's CPU has what the model Nehalem does not: aes; use match exact");
+    EXPECT_NE(strict_problem(config, known, nlohmann::json{"rubbish"}), "");
+}
+
+TEST(Labels, AConfinementThatIsNotGivenIsRefusedAndTheRestNoted) {
+    const auto label = [](const std::string& text) { return problems_of("", text); };
+    EXPECT_NE(label("<seclabel type='dynamic' model='selinux'/>").find("less confined"), std::string::npos);
+    EXPECT_NE(label("<seclabel type='dynamic' model='apparmor' relabel='yes'/>").find("apparmor"), std::string::npos);
+    EXPECT_NE(label("<seclabel type='static' model='dac'><label>+0:+0</label></seclabel>").find("'+0:+0'"),
+              std::string::npos);
+    EXPECT_EQ(label("<seclabel type='none' model='selinux'/>"), "");
+    EXPECT_EQ(label("<seclabel type='none'/>"), "");
+    EXPECT_EQ(label("<seclabel type='dynamic' model='dac' relabel='yes'/>"), "");
+    const auto notes = [](const std::string& text, const std::string& features = "") {
+        return fmt::format("{}", fmt::join(without_effect(guest("", text + features)), "; "));
+    };
+    EXPECT_NE(notes("<seclabel type='dynamic' model='dac' relabel='yes'/>").find("owners"), std::string::npos);
+    EXPECT_EQ(notes("<perf><event name='cmt' enabled='yes'/><event name='mbmt' enabled='no'/></perf>"),
+              "perf event cmt: is not counted");
+    EXPECT_EQ(notes("<features><xen><e820_host state='on'/></xen></features>"),
+              "features xen: is Xen's; QEMU does nothing about it");
+    EXPECT_EQ(notes("<features><acpi/></features>"), "");
+}
+
+TEST(Labels, OfSourcesAreNotedUnlessTheyAskForWhatIsDone) {
+    const auto notes = [](const char* label) {
+        return without_effect(
+            whole(fmt::format("<domain type='qemu'><name>n</name><memory>65536</memory><os><type arch='x86_64' "
+                              "machine='q35'>hvm</type></os><devices><disk><source file='/a'>{}</source><target "
+                              "dev='vda'/></disk></devices></domain>",
+                              label)));
+    };
+    EXPECT_TRUE(notes("<seclabel model='dac' relabel='no'/>").empty());
+    ASSERT_EQ(notes("<seclabel model='dac'><label>107:107</label></seclabel>").size(), 1u);
+    EXPECT_NE(notes("<seclabel model='dac'><label>107:107</label></seclabel>")[0].find("'vda'"), std::string::npos);
+}
+
+TEST(Clock, APaceOfCatchingUpIsNotPromised) {
+    EXPECT_NE(problems_of("",
+                          "<clock offset='utc'><timer name='rtc' tickpolicy='catchup'><catchup threshold='123' "
+                          "slew='120' limit='10000'/></timer></clock>")
+                  .find("pace"),
+              std::string::npos);
+    EXPECT_EQ(problems_of("", "<clock offset='utc'><timer name='rtc' tickpolicy='catchup'/></clock>"), "");
+}
+
+TEST(Memory, OneSetOfNodesForAllCells) {
+    const auto tune = [](const char* nodes) {
+        return problems_of("<cpu><numa><cell id='0' memory='65536' cpus='0'/></numa></cpu>",
+                           fmt::format("<numatune><memory mode='restrictive' nodeset='0-1'/><memnode cellid='0' "
+                                       "mode='restrictive' nodeset='{}'/></numatune>",
+                                       nodes));
+    };
+    EXPECT_EQ(tune("0-1"), "");
+    EXPECT_NE(tune("0").find("for all cells at once"), std::string::npos);
+}
+
 TEST(Processor, OptionalFeaturesFollowTheHost) {
     EXPECT_EQ(words_of("<cpu><model>Nehalem</model><feature policy='optional' name='vmx'/>"
                        "<feature policy='optional' name='avx2'/><feature policy='force' name='svm'/>"
@@ -77,7 +194,7 @@ TEST(Processor, WhatIsMissingIsNamed) {
               std::string::npos);
     EXPECT_NE(problems_of("<cpu><model>Nehalem</model><vendor>AMD</vendor></cpu>").find("GenuineIntel"),
               std::string::npos);
-    EXPECT_NE(problems_of("<cpu match='strict'><model>Nehalem</model></cpu>").find("strict"), std::string::npos);
+    EXPECT_EQ(problems_of("<cpu match='strict'><model>Nehalem</model></cpu>"), "") << "it is judged at the start";
     EXPECT_NE(problems_of("<cpu><model>Unheard</model></cpu>").find("Unheard"), std::string::npos);
     EXPECT_EQ(problems_of("<cpu mode='host-passthrough'/>"), "");
     EXPECT_EQ(problems_of("<cpu><model>Nehalem</model><feature name='invtsc'/><feature name='topoext'/></cpu>"), "")

@@ -74,6 +74,44 @@ TEST_F(Opening, PciDevicesAreTakenTogetherAndTheirGroupsAllowed) {
         EXPECT_NE(std::ranges::find(command.devices, node), command.devices.end()) << node;
 }
 
+TEST_F(Opening, WhatOnlyQemuReadsIsToldToStandAloneAndAskedFor) {
+    const auto remote = [&](const char* more) {
+        return domain(
+            fmt::format("<disk type='network'><driver name='qemu' type='qcow2'/><source protocol='http' "
+                        "name='a.qcow2'><host name='h' port='80'/></source>{}<target dev='vda'/></disk>",
+                        more));
+    };
+    const auto open_chain = remote("");
+    auto opened = open(open_chain);
+    EXPECT_NE(line_of(open_chain, opened).find("\"backing\":null"), std::string::npos);
+    ASSERT_EQ(command.unread.size(), 1u);
+    EXPECT_EQ(command.unread[0].disk, "vda");
+    EXPECT_EQ(command.unread[0].node, "libvirt-1-format");
+    const auto closed = remote("<backingStore/>");
+    opened = open(closed);
+    line_of(closed, opened);
+    EXPECT_TRUE(command.unread.empty()) << "the definition says it";
+}
+
+TEST_F(Opening, TheCertificateAndTheSessionOfSevAreSealedCopies) {
+    auto config = domain("");
+    auto& security = config.launch_security.emplace();
+    security.cbitpos = 47;
+    security.dh_cert = "QUFBQQ==";
+    security.session = "QkJCQg==";
+    auto opened = open(config);
+    const auto read = [](const Fd& fd) {
+        char text[16] = "";
+        const auto got = ::pread(fd.get(), text, sizeof text, 0);
+        return std::string(text, got > 0 ? static_cast<std::size_t>(got) : 0);
+    };
+    EXPECT_EQ(read(opened.files.at("sev-dh-cert").fd), "QUFBQQ==");
+    EXPECT_EQ(read(opened.files.at("sev-session").fd), "QkJCQg==");
+    const auto line = line_of(config, opened);
+    EXPECT_NE(line.find("\"dh-cert-file\":\"/proc/self/fd/"), std::string::npos) << line;
+    EXPECT_NE(line.find("\"session-file\":\"/proc/self/fd/"), std::string::npos) << line;
+}
+
 TEST_F(Opening, KernelsBecomeSealedCopies) {
     write("vmlinuz", "kernel bytes");
     const auto config = domain("", fmt::format("<kernel>{}</kernel><cmdline>a=b, -c</cmdline>", path("vmlinuz")));

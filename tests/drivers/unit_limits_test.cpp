@@ -43,6 +43,26 @@ TEST(UnitLimits, QuotasOfThreadsAreAddedUp) {
     EXPECT_FALSE(unit_limits(config).cpu_quota);
 }
 
+TEST(UnitLimits, FirmModesNameTheNodesOfMemory) {
+    DomainConfig config;
+    auto& memory = config.numatune.emplace().memory.emplace();
+    memory.nodeset = CpuSet{{0, 3}};
+    using Nodes = std::vector<unsigned>;
+    for (const auto* mode : {"strict", "restrictive", ""}) {
+        memory.mode = mode;
+        EXPECT_EQ(unit_limits(config).memory_nodes, (Nodes{0, 3})) << mode;
+    }
+    config.numatune->memnodes.push_back({0, "strict", CpuSet{{1}}, {}});
+    EXPECT_EQ(unit_limits(config).memory_nodes, (Nodes{0, 1, 3}));
+    config.numatune->memnodes.push_back({1, "preferred", CpuSet{{2}}, {}});
+    EXPECT_TRUE(unit_limits(config).memory_nodes.empty()) << "one may take from anywhere";
+    config.numatune->memnodes.clear();
+    for (const auto* mode : {"preferred", "interleave"}) {
+        memory.mode = mode;
+        EXPECT_TRUE(unit_limits(config).memory_nodes.empty()) << mode;
+    }
+}
+
 TEST(UnitLimits, SwapIsWhatGoesBeyondMemory) {
     DomainConfig config;
     auto& tune = config.memtune.emplace();

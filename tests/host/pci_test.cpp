@@ -112,6 +112,19 @@ TEST_F(Pci, WhatSomebodyElseHasTakenMeanwhileIsLeftToThem) {
     EXPECT_EQ(bus.driver(card), "igb_uio");
 }
 
+TEST_F(Pci, ABindingThatNobodyWaitsForAnyMoreComesBeforeTheGivingBackOrNotAtAll) {
+    const auto before = look(card);
+    for (int i = 0; i < 10; ++i) {
+        std::stop_source stop;
+        stop.request_stop();
+        EXPECT_THROW(run(loop, pci.bind(card, "vfio-pci", in(Duration{5000}), stop.get_token())), Error);
+        give_back(card, before);
+        workers.settle(Duration{5000});
+        EXPECT_EQ(bus.driver(card), "e1000e");
+        EXPECT_EQ(bus.override_name(card), "(null)");
+    }
+}
+
 TEST_F(Pci, OneThatWasPulledOutNeedsNothing) {
     const auto before = look(card);
     bind(card);

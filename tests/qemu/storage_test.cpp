@@ -120,6 +120,29 @@ TEST_F(StorageGuest, ReachesAnNbdServerThroughASocketThatTheDaemonConnected) {
     EXPECT_NE(start(remote), "") << "it did not ask for the export";
 }
 
+TEST_F(StorageGuest, TakesAnImageOnAServerThatStandsAloneAndNoOther) {
+    run("qemu-img create -f qcow2 alone.qcow2 1M");
+    run("qemu-img create -f raw base.img 1M");
+    run("qemu-img create -f qcow2 -b base.img -F raw above.qcow2");
+    for (const char* name : {"alone", "above"}) {
+        const Server server{
+            fmt::format("qemu-nbd --fork --pid-file={0}/pid -f raw -t -e 4 -k {0}/{1}.sock {0}/{1}.qcow2",
+                        bed.host.folder.path, name),
+            path("pid")};
+        auto remote = disk("", "qcow2");
+        remote.type = StorageType::network;
+        remote.source->protocol = "nbd";
+        auto& host = remote.source->hosts.emplace_back();
+        host.transport = "unix";
+        host.socket = path(std::string{name} + ".sock");
+        const auto refusal = start(remote);
+        if (name == std::string{"alone"})
+            EXPECT_EQ(refusal, "");
+        else
+            EXPECT_NE(refusal.find("'base.img'"), std::string::npos) << refusal;
+    }
+}
+
 TEST_F(StorageGuest, UsesADiskOfAVhostUserServer) {
     run("qemu-img create -f raw served.img 1M");
     const Server server{fmt::format("qemu-storage-daemon --daemonize --pidfile {0}/pid --blockdev "

@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 
+#include "systemd/process.hpp"
 #include "systemd/transient_units.hpp"
 #include "systemd/unit_properties.hpp"
+#include "virtbus/error.hpp"
 
 namespace virtbus::systemd {
 namespace {
@@ -93,8 +100,31 @@ TEST(UnitProperties, LimitsAreSetWhereGiven) {
     request.limits.devices = {{"/dev/vda", std::nullopt, 1000, std::nullopt, std::nullopt, std::nullopt}};
     const auto all = unit_properties(request, options, 0);
     for (const auto* name : {"CPUWeight", "MemoryMax", "IOReadBandwidthMax"}) EXPECT_TRUE(has(all, name)) << name;
-    for (const auto* name : {"CPUQuotaPerSecUSec", "MemoryHigh", "IODeviceWeight"})
+    for (const auto* name : {"CPUQuotaPerSecUSec", "MemoryHigh", "IODeviceWeight", "AllowedMemoryNodes"})
         EXPECT_FALSE(has(all, name)) << name;
+    request.limits.memory_nodes = {0, 9};
+    const auto bound = unit_properties(request, options, 0);
+    const auto nodes = std::ranges::find(bound, "AllowedMemoryNodes", [](auto& each) { return std::get<0>(each); });
+    ASSERT_NE(nodes, bound.end());
+    EXPECT_EQ(std::get<1>(*nodes).template get<std::vector<std::uint8_t>>(), (std::vector<std::uint8_t>{1, 2}));
+}
+
+TEST(DeviceNodes, BecomeTheGuestsUsersAndNothingElseDoes) {
+    if (::geteuid() != 0) GTEST_SKIP() << "making device nodes needs root";
+    char folder[] = "/tmp/virtbus-nodes-XXXXXX";
+    ASSERT_NE(::mkdtemp(folder), nullptr);
+    const std::string node = std::string{folder} + "/12", file = std::string{folder} + "/file";
+    const Account account{12345, 23456, {}};
+    if (::mknod(node.c_str(), S_IFCHR | 0600, makedev(1, 3)) == 0) {
+        give_nodes({node, std::string{folder} + "/missing"}, account);
+        struct stat facts{};
+        ASSERT_EQ(::stat(node.c_str(), &facts), 0);
+        EXPECT_EQ(facts.st_uid, 12345u);
+        EXPECT_EQ(facts.st_gid, 23456u);
+    }
+    ::close(::open(file.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    EXPECT_THROW(give_nodes({file}, account), Error);
+    std::filesystem::remove_all(folder);
 }
 
 }  // namespace

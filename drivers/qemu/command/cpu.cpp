@@ -117,6 +117,7 @@ void add_features(KeyValues& out, const Argv& line) {
     const Cpu& cpu = *line.config.cpu;
     const CpuExpansion& host = line.capabilities.host_cpu(line.config.type);
     if (cpu.model) out.add_text("vendor", cpu.model->vendor_id);
+    for (const auto& property : cpu.properties) out.add(require_word(property.name, "CPU property"), property.value);
     for (const auto& feature : cpu.features) {
         const std::string name = feature_name(feature.name);
         if (name.empty()) continue;

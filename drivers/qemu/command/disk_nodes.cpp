@@ -103,11 +103,14 @@ private:
         node.set("file", storage).set_text("data-file", data);
         const bool may_have_backing = format == "qcow2" || format == "qcow" || format == "qed" || format == "vmdk";
         // Said in so many words, else QEMU would follow whatever the image names.
-        const bool known_bottom = !line_.by_path() || (chain_.complete && level + 1 == chain_.levels.size());
+        const bool told = chain_.complete || (said && is_unread(*said));
+        const bool known_bottom = !line_.by_path() || (told && level + 1 == chain_.levels.size());
         if (!below.empty())
             node.set("backing", below);
         else if (may_have_backing && known_bottom)
             node.set_null("backing");
+        if (below.empty() && !line_.by_path() && said && !chain_.complete && is_unread(*said))
+            line_.out.unread.push_back({disk_.target.dev, name + "-format"});
         line_.blockdev(node);
         return name + "-format";
     }

@@ -94,9 +94,13 @@ bool add_launch_security(Argv& line) {
     Json object;
     object.set("qom-type", "sev-guest").set("id", "lsec0").set("cbitpos", security->cbitpos);
     object.set("reduced-phys-bits", security->reduced_phys_bits).set("policy", security->policy);
-    if (!security->dh_cert.empty() || !security->session.empty())
-        throw Error{Code::unsupported_configuration,
-                    "launch security with a session or a certificate is not supported yet"};
+    const auto add_file = [&](const char* option, const std::string& text, const std::string& key) {
+        if (text.empty()) return;
+        if (line.by_path()) line.opened.files[key].path = key + ".base64";
+        if (OpenedFile* file = line.find(key)) object.set(option, line.proc_path(*file));
+    };
+    add_file("dh-cert-file", security->dh_cert, "sev-dh-cert");
+    add_file("session-file", security->session, "sev-session");
     object.set("kernel-hashes", security->kernel_hashes);
     line.object(object);
     line.out.devices.emplace_back("/dev/sev");

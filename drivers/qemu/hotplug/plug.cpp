@@ -197,6 +197,11 @@ Task<Prepared> prepare(CorePtr core, Known known, PlugPlan plan, Resources& reso
     const auto base = command_line(plan.without, *known, nothing, MonitorSocket{});
     prepared.words = difference(words_of_line(prepared.line.argv), words_of_line(base.argv));
     require_in_sandbox(*core, prepared.line);
+    if (!prepared.line.unread.empty())
+        throw Error{Code::unsupported,
+                    fmt::format("{}: disk '{}': what lies below an image on a server is not known while the machine "
+                                "runs; write the chain, or <backingStore/> when nothing does",
+                                core->who(), prepared.line.unread.front().disk)};
     // What opening has shown is in the definition now.
     for (auto& device : plan.devices) {
         const auto place = find_alias(plan.with.devices, find_info(device)->alias);

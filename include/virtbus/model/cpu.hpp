@@ -48,6 +48,14 @@ struct CpuFeature {
     bool operator==(const CpuFeature&) const = default;
 };
 
+/// What a processor like the host's is made of beside its features: <property name='family' value='6'/>. An addition to
+/// libvirt's format, found in live definitions.
+struct CpuProperty {
+    std::string name, value;
+    Unknown unknown;
+    bool operator==(const CpuProperty&) const = default;
+};
+
 struct NumaDistance {
     std::uint32_t id = 0, value = 10;
     Unknown unknown;
@@ -100,6 +108,7 @@ struct Cpu {
     std::optional<CpuTopology> topology;
     std::optional<CpuCache> cache;
     std::optional<CpuMaxPhysAddr> maxphysaddr;
+    std::vector<CpuProperty> properties;
     std::vector<CpuFeature> features;
     std::optional<CpuNuma> numa;
     Unknown unknown;
