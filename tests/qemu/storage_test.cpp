@@ -127,7 +127,7 @@ TEST_F(StorageGuest, TakesAnImageOnAServerThatStandsAloneAndNoOther) {
     for (const char* name : {"alone", "above"}) {
         const Server server{
             fmt::format("qemu-nbd --fork --pid-file={0}/pid -f raw -t -e 4 -k {0}/{1}.sock {0}/{1}.qcow2",
-                        bed.host.folder.path, name),
+                        bed.host.folder.path(), name),
             path("pid")};
         auto remote = disk("", "qcow2");
         remote.type = StorageType::network;
