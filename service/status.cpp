@@ -4,79 +4,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
-#include <map>
 
+#include "service/kept_text.hpp"
 #include "virtbus/error.hpp"
 
 namespace virtbus {
 
 namespace {
 
-constexpr std::string_view magic = "virtbus-status 1 ";
-
-/// FNV-1a: notices damage, which is all that is asked; the folder is the daemon's own.
-std::uint64_t checksum(std::string_view bytes) {
-    std::uint64_t hash = 14695981039346656037u;
-    for (const unsigned char byte : bytes) hash = (hash ^ byte) * 1099511628211u;
-    return hash;
-}
-
-[[noreturn]] void damaged(const std::string& how) {
-    throw Error{Code::internal, how};
-}
-
-std::uint64_t number(std::string_view text, int base = 10) {
-    std::uint64_t value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
-    if (error != std::errc{} || end != text.data() + text.size()) damaged(fmt::format("'{}' is not a number", text));
-    return value;
-}
-
-/// "name length\nbytes\n" for each value, so that any bytes may be kept.
-class Writer {
-public:
-    void add(std::string_view name, std::string_view value) {
-        fmt::format_to(std::back_inserter(text_), "{} {}\n{}\n", name, value.size(), value);
-    }
-    void add(std::string_view name, std::uint64_t value) { add(name, fmt::to_string(value)); }
-    std::string take() { return std::move(text_); }
-
-private:
-    std::string text_;
-};
-
-class Reader {
-public:
-    explicit Reader(std::string_view rest) {
-        while (!rest.empty()) {
-            const auto space = rest.find(' '), line = rest.find('\n');
-            if (line == rest.npos || space > line) damaged("a value has no name and length");
-            const auto length = number(rest.substr(space + 1, line - space - 1));
-            if (length >= rest.size() - line - 1) damaged("a value is cut");
-            values_.emplace(rest.substr(0, space), rest.substr(line + 1, length));
-            rest.remove_prefix(line + 1 + length + 1);
-        }
-    }
-    std::string text(std::string_view name) const {
-        const auto found = values_.find(name);
-        return found == values_.end() ? std::string{} : std::string{found->second};
-    }
-    std::uint64_t count(std::string_view name) const {
-        const auto found = values_.find(name);
-        return found == values_.end() ? 0 : number(found->second);
-    }
-    std::vector<std::string> all(std::string_view name) const {
-        std::vector<std::string> list;
-        const auto [first, last] = values_.equal_range(name);
-        std::transform(first, last, std::back_inserter(list),
-                       [](const auto& entry) { return std::string{entry.second}; });
-        return list;
-    }
-
-private:
-    std::multimap<std::string_view, std::string_view> values_;
-};
+constexpr std::string_view kind = "status";
 
 }  // namespace
 
@@ -87,7 +23,7 @@ std::optional<State> find_state(std::string_view text) {
 }
 
 std::string encode(const LiveStatus& status) {
-    Writer out;
+    KeptWriter out;
     out.add("boot", status.boot_id);
     out.add("uuid", status.uuid);
     out.add("driver", status.driver);
@@ -125,30 +61,18 @@ std::string encode(const LiveStatus& status) {
     out.add("remove-nvram", status.remove_nvram);
     out.add("remove-tpm", status.remove_tpm);
     out.add("keep-tpm", status.keep_tpm);
-    const auto body = out.take();
-    return fmt::format("{}{} {:016x}\n{}", magic, body.size(), checksum(body), body);
+    return out.sealed(kind);
 }
 
 LiveStatus decode_status(std::string_view content) {
-    if (!content.starts_with(magic)) damaged("it is no status file of version 1");
-    const auto line = content.find('\n');
-    if (line == content.npos) damaged("it is cut in its first line");
-    const auto head = content.substr(magic.size(), line - magic.size());
-    const auto space = head.find(' ');
-    if (space == head.npos) damaged("its first line has no checksum");
-    const auto body = content.substr(line + 1);
-    if (const auto length = number(head.substr(0, space)); length != body.size())
-        damaged(fmt::format("it is {} bytes long and should be {}", body.size(), length));
-    if (number(head.substr(space + 1), 16) != checksum(body)) damaged("its checksum is wrong");
-
-    const Reader in{body};
+    const auto in = KeptReader::of_sealed(kind, content);
     LiveStatus status;
     status.boot_id = in.text("boot");
     status.uuid = in.text("uuid");
     status.driver = in.text("driver");
     status.id = static_cast<std::uint32_t>(in.count("id"));
     const auto state = find_state(in.text("state"));
-    if (!state) damaged(fmt::format("its state '{}' is unknown", in.text("state")));
+    if (!state) throw Error{Code::internal, fmt::format("its state '{}' is unknown", in.text("state"))};
     status.state = *state;
     status.reason = in.text("reason");
     status.state_changed = in.count("state-changed");
@@ -160,7 +84,7 @@ LiveStatus decode_status(std::string_view content) {
     status.driver_state = in.text("driver-state");
     const auto links = in.all("link"), owners = in.all("link-of");
     for (std::size_t i = 0; i < links.size(); ++i)
-        status.links.push_back({links[i], i < owners.size() ? owners[i] : std::string{}});
+        status.links.push_back({std::string{links[i]}, std::string{i < owners.size() ? owners[i] : ""}});
     if (const auto name = in.text("dies-with"); !name.empty()) {
         Caller caller;
         caller.name = name;

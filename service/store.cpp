@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "service/moments/shelf.hpp"
 #include "virtbus/error.hpp"
 
 namespace virtbus {
@@ -201,11 +202,11 @@ std::set<std::string> Store::managed_saves() {
 }
 
 std::size_t Store::snapshots(std::string_view uuid) {
-    return files_.list(path(Kept::snapshots, uuid)).size();
+    return count_moments(files_, MomentKind::snapshot, path(Kept::snapshots, uuid));
 }
 
 std::size_t Store::checkpoints(std::string_view uuid) {
-    return files_.list(path(Kept::checkpoints, uuid)).size();
+    return count_moments(files_, MomentKind::checkpoint, path(Kept::checkpoints, uuid));
 }
 
 std::vector<std::string> Store::nvram(std::string_view uuid) {

@@ -41,6 +41,10 @@ public:
     std::string folder(Kept kind) const;
     std::string path(Kept kind, std::string_view uuid) const;
     const Folders& folders() const { return folders_; }
+    /// For those who keep files of their own in one of the folders.
+    Workers& workers() const { return workers_; }
+    Files& files() const { return files_; }
+    Log& log() const { return log_; }
     const std::string& boot_id() const { return boot_id_; }
 
     struct DefinitionFile {
