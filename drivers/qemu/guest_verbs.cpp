@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "qemu/backup/bitmap_work.hpp"
 #include "qemu/hotplug/plug.hpp"
 #include "qemu/json.hpp"
 #include "qemu/migration.hpp"
@@ -90,7 +91,7 @@ namespace {
 class QemuGuest final : public Guest {
 public:
     QemuGuest(CorePtr core, CapabilitiesOf capabilities)
-        : core_{std::move(core)}, capabilities_{std::move(capabilities)} {}
+        : core_{std::move(core)}, capabilities_{std::move(capabilities)}, bitmap_work_{make_bitmap_work(core_)} {}
     ~QemuGuest() override { core_->detach(); }
 
     std::uint32_t pid() const override { return core_->record.pid; }
@@ -124,6 +125,7 @@ public:
     Task<> set_vcpus(std::uint32_t count, std::stop_token stop) override {
         return qemu::set_vcpus(core_, count, std::move(stop));
     }
+    BitmapWork* bitmap_work() override { return bitmap_work_.get(); }
     Task<Stats> stats(std::stop_token stop) override { return sample_stats(core_, std::move(stop)); }
     Task<> send_key(std::vector<std::string> keys, std::stop_token stop) override {
         return qemu::send_key(core_, std::move(keys), stop);
@@ -148,6 +150,7 @@ private:
 
     CorePtr core_;
     CapabilitiesOf capabilities_;
+    std::unique_ptr<BitmapWork> bitmap_work_;
 };
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "qemu/backup/bitmap_work.hpp"
 #include "qemu/command_line.hpp"
 #include "qemu/guest_folder.hpp"
 #include "qemu/host_model.hpp"
@@ -385,6 +386,7 @@ Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const G
         const auto status = co_await core->monitor->execute("query-status", in(times.adoption));
         step = core->life.on_status(text(status, "status"));
         present = co_await asked.get(in(times.adoption));
+        co_await end_left_backup(core, in(times.adoption));
     } catch (const Error&) {
         silent = true;
     }

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Backups: what is put into QEMU for one, waiting for its jobs, and taking it all away again.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "qemu/backup/bitmap_changes.hpp"
+#include "qemu/backup/bitmap_work.hpp"
+#include "qemu/json.hpp"
+
+namespace virtbus::qemu {
+
+using nlohmann::json;
+using CorePtr = std::shared_ptr<GuestCore>;
+
+namespace {
+
+constexpr std::string_view prefix = "virtbus-backup";
+constexpr const char *bitmap_name = "virtbus-backup", *listener_name = "virtbus-backup-nbd";
+constexpr Duration sampling{500}, cancelling{30'000};
+
+bool is_ours(std::string_view name) {
+    return name.starts_with(prefix);
+}
+
+std::string name_of(std::size_t part) {
+    return fmt::format("{}-{}", prefix, part);
+}
+
+void require_there(const GuestCore& core) {
+    if (core.is_gone()) throw Error{Code::hypervisor_failed, fmt::format("QEMU of {} has ended", core.who())};
+}
+
+Task<json> ask(CorePtr core, const char* command, json arguments = json::object(), std::stop_token stop = {}) {
+    co_return co_await core->open_monitor().execute(command, arguments, core->verb_deadline(), std::move(stop));
+}
+
+// ---- putting it there
+
+json file_node(const BackupPart& part, const std::string& name, unsigned set) {
+    return {{"driver", part.image.block_device ? "host_device" : "file"},
+            {"filename", fmt::format("/dev/fdset/{}", set)},
+            {"node-name", name},
+            {"auto-read-only", false},
+            {"discard", "unmap"}};
+}
+
+json format_node(const BackupPart& part, const std::string& name, const std::string& storage, const json& backing) {
+    json node{{"driver", part.image.format}, {"file", storage}, {"node-name", name}, {"discard", "unmap"}};
+    if (part.image.format == "qcow2") node["backing"] = backing;
+    return node;
+}
+
+/// The image that a disk's bytes go to, or for a pull the scratch image over the disk's own.
+Task<> add_image(CorePtr core, BackupPart part, std::size_t number, Resources& resources, json backing,
+                 std::stop_token stop) {
+    auto file = co_await resources.open_file(part.image.path, Access::read_write);
+    require_there(*core);
+    // Numbers of the record, so that a later daemon does not use one a second time.
+    const auto set = ++core->record.sets;
+    core->tell_config();
+    co_await core->open_monitor()
+        .send("add-fd", json{{"fdset-id", set}}, std::move(file))
+        .get(core->verb_deadline(), stop);
+    const auto name = name_of(number);
+    co_await ask(core, "blockdev-add", file_node(part, name + "-storage", set), stop);
+    co_await ask(core, "blockdev-add", format_node(part, name + "-format", name + "-storage", backing), stop);
+}
+
+void add_job(BitmapActions& actions, const BackupPart& part, std::size_t number, bool pull) {
+    const auto name = name_of(number), target = name + "-format";
+    const auto& source = actions.chain(part.disk).front().node;
+    const bool some = !part.since.empty();
+    // A copy of its own: the checkpoints' bitmaps stay free for what else is done with them meanwhile.
+    if (some) actions.add_union(part.disk, part.since, pull ? target : source, pull ? part.export_bitmap : bitmap_name);
+    json job{{"device", source}, {"target", target}, {"job-id", name}, {"auto-dismiss", false}};
+    job["sync"] = pull ? "none" : some ? "bitmap" : "full";
+    if (some && !pull) {
+        job["bitmap"] = bitmap_name;
+        job["bitmap-mode"] = "never";
+    }
+    actions.add("blockdev-backup", std::move(job));
+}
+
+Task<> serve(CorePtr core, Fd listener, std::stop_token stop) {
+    co_await core->open_monitor()
+        .send("getfd", json{{"fdname", listener_name}}, std::move(listener))
+        .get(core->verb_deadline(), stop);
+    co_await ask(core, "nbd-server-start", {{"addr", {{"type", "fd"}, {"data", {{"str", listener_name}}}}}}, stop);
+}
+
+Task<> add_export(CorePtr core, BackupPart part, std::size_t number, std::stop_token stop) {
+    json export_{{"type", "nbd"},
+                 {"id", name_of(number)},
+                 {"node-name", name_of(number) + "-format"},
+                 {"name", part.export_name},
+                 {"writable", false}};
+    if (!part.since.empty()) export_["bitmaps"] = json::array({part.export_bitmap});
+    co_await ask(core, "block-export-add", std::move(export_), stop);
+}
+
+Task<> put_there(CorePtr core, BackupRequest& request, std::stop_token stop) {
+    BitmapActions actions{core->who(), co_await disk_chains(core, stop)};
+    for (std::size_t i = 0; i < request.parts.size(); ++i) {
+        const auto& part = request.parts[i];
+        const auto& source = actions.chain(part.disk).front().node;
+        co_await add_image(core, part, i, request.resources, request.pull ? json(source) : json(nullptr), stop);
+    }
+    if (request.pull) co_await serve(core, std::move(request.listener), stop);
+    for (const auto& change : request.bitmaps) actions.add(change);
+    for (std::size_t i = 0; i < request.parts.size(); ++i) add_job(actions, request.parts[i], i, request.pull);
+    co_await ask(core, "transaction", {{"actions", actions.list()}}, stop);
+    if (!request.pull) co_return;
+    for (std::size_t i = 0; i < request.parts.size(); ++i) co_await add_export(core, request.parts[i], i, stop);
+}
+
+// ---- jobs
+
+Task<std::vector<json>> jobs_of(CorePtr core) {
+    require_there(*core);
+    std::vector<json> ours;
+    for (const auto& job : co_await ask(core, "query-jobs"))
+        if (is_ours(text(job, "id"))) ours.push_back(job);
+    co_return ours;
+}
+
+bool is_over(const json& job) {
+    const auto status = text(job, "status");
+    return status == "concluded" || status == "null";
+}
+
+/// Waits until QEMU says something of a job, or for a moment; for the progress.
+Task<> next_word(CorePtr core, std::stop_token stop) {
+    Reply<> word{core->ports.loop};
+    core->on_job(word.promise());
+    try {
+        co_await word.wait("the backup of " + core->who(), in(sampling), std::move(stop));
+    } catch (const Error& error) {
+        if (error.code() != Code::timeout) throw;
+    }
+}
+
+void throw_error_of(const GuestCore& core, const std::vector<json>& jobs) {
+    for (const auto& job : jobs) {
+        const auto why = excerpt(text(job, "error"), 2000);
+        if (why.empty()) continue;
+        const bool full = why.find("No space left") != std::string::npos;
+        throw Error{full ? Code::no_space : Code::hypervisor_failed,
+                    fmt::format("the backup of {} failed: {}", core.who(), why)};
+    }
+}
+
+// ---- taking it away
+
+/// A refusal means that it is gone already, or is not there yet.
+Task<bool> try_to(CorePtr core, const char* command, json arguments) {
+    try {
+        co_await ask(core, command, std::move(arguments));
+    } catch (const Error& error) {
+        if (core->is_gone() || error.code() != Code::hypervisor_failed) throw;
+        co_return false;
+    }
+    co_return true;
+}
+
+Task<bool> remove_exports(CorePtr core) {
+    bool any = false;
+    for (const auto& each : co_await ask(core, "query-block-exports")) {
+        const auto id = text(each, "id");
+        if (!is_ours(id)) continue;
+        any = true;
+        co_await try_to(core, "block-export-del", {{"id", id}, {"mode", "hard"}});
+    }
+    co_return any;
+}
+
+Task<bool> remove_jobs(CorePtr core) {
+    const auto deadline = in(cancelling);
+    bool any = false;
+    std::set<std::string> cancelled;
+    while (true) {
+        const auto jobs = co_await jobs_of(core);
+        if (jobs.empty()) co_return any;
+        any = true;
+        bool waiting = false;
+        for (const auto& job : jobs) {
+            const auto id = text(job, "id");
+            if (is_over(job)) {
+                co_await try_to(core, "job-dismiss", {{"id", id}});
+                continue;
+            }
+            waiting = true;
+            if (cancelled.insert(id).second)
+                co_await try_to(core, "block-job-cancel", {{"device", id}, {"force", true}});
+        }
+        if (!waiting) continue;
+        if (std::chrono::steady_clock::now() > deadline)
+            throw Error{Code::timeout, fmt::format("QEMU of {} does not end the backup", core->who())};
+        co_await next_word(core, {});
+    }
+}
+
+unsigned set_of(const json& node) {
+    constexpr std::string_view folder = "/dev/fdset/";
+    const auto file = text(node, "file");
+    unsigned set = 0;
+    if (file.starts_with(folder)) std::from_chars(file.data() + folder.size(), file.data() + file.size(), set);
+    return set;
+}
+
+/// What a client still reads is in use for a moment after its export has gone.
+Task<> remove_node(CorePtr core, std::string name) {
+    constexpr Duration shortest{5}, longest{1000};
+    for (auto pause = shortest; pause <= longest; pause *= 2) {
+        if (co_await try_to(core, "blockdev-del", {{"node-name", name}})) co_return;
+        co_await sleep(core->ports.loop, pause);
+    }
+    core->ports.log.warning(fmt::format("{}: the image {} of a backup stays", core->who(), name),
+                            {{"DOMAIN", core->config.name}, {"DOMAIN_UUID", core->config.uuid}});
+}
+
+/// The nodes that are ours, those that others stand on last, and the bitmaps on nodes that are not.
+Task<bool> remove_nodes(CorePtr core) {
+    std::vector<std::string> nodes;
+    std::set<unsigned> sets;
+    for (const auto& node : co_await ask(core, "query-named-block-nodes", {{"flat", true}})) {
+        const auto name = text(node, "node-name");
+        if (is_ours(name)) {
+            nodes.insert(name.ends_with("-format") ? nodes.begin() : nodes.end(), name);
+            sets.insert(set_of(node));
+            continue;
+        }
+        for (const auto& bitmap : member(node, "dirty-bitmaps"))
+            if (text(bitmap, "name") == bitmap_name)
+                co_await try_to(core, "block-dirty-bitmap-remove", {{"node", name}, {"name", bitmap_name}});
+    }
+    for (const auto& name : nodes) co_await remove_node(core, name);
+    sets.erase(0);
+    for (const auto set : sets) co_await try_to(core, "remove-fd", {{"fdset-id", set}});
+    co_return !nodes.empty();
+}
+
+}  // namespace
+
+Task<> begin_backup(CorePtr core, BackupRequest request, std::stop_token stop) {
+    co_await clear_backup(core);
+    std::exception_ptr failure;
+    try {
+        co_await put_there(core, request, stop);
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    if (!failure) co_return;
+    try {
+        co_await clear_backup(core);
+        // A listener that the server has not taken.
+        if (!core->is_gone() && request.pull) co_await try_to(core, "closefd", {{"fdname", listener_name}});
+    } catch (const Error& error) {
+        core->ports.log.warning(fmt::format("{}: taking back a backup: {}", core->who(), error.what()),
+                                {{"DOMAIN", core->config.name}, {"DOMAIN_UUID", core->config.uuid}});
+    }
+    std::rethrow_exception(failure);
+}
+
+Task<> finish_backup(CorePtr core, ProgressSink progress, std::stop_token stop) {
+    while (true) {
+        const auto jobs = co_await jobs_of(core);
+        std::uint64_t done = 0, total = 0;
+        for (const auto& job : jobs) {
+            done += number(job, "current-progress");
+            total += number(job, "total-progress");
+        }
+        if (progress) progress(done, total);
+        throw_error_of(*core, jobs);
+        if (std::ranges::all_of(jobs, is_over)) co_return;
+        co_await next_word(core, stop);
+    }
+}
+
+Task<> clear_backup(CorePtr core) {
+    if (core->is_gone()) co_return;
+    const bool exported = co_await remove_exports(core);
+    if (exported) co_await try_to(core, "nbd-server-stop", json::object());
+    const bool worked = co_await remove_jobs(core);
+    const bool stood = co_await remove_nodes(core);
+    // Its server may have been started, and the daemon have ended before the first export.
+    if (!exported && (worked || stood)) co_await try_to(core, "nbd-server-stop", json::object());
+}
+
+Task<> end_left_backup(CorePtr core, Deadline deadline) {
+    const Monitor::Answer asked[] = {core->open_monitor().send("query-jobs"),
+                                     core->open_monitor().send("query-block-exports")};
+    bool left = false;
+    for (const auto& answer : asked)
+        for (const auto& each : co_await answer.get(deadline)) left = left || is_ours(text(each, "id"));
+    if (!left) co_return;
+    core->ports.log.warning(fmt::format("{}: a backup that an earlier daemon began is ended", core->who()),
+                            {{"DOMAIN", core->config.name}, {"DOMAIN_UUID", core->config.uuid}});
+    co_await clear_backup(core);
+}
+
+}  // namespace virtbus::qemu
