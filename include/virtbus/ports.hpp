@@ -133,13 +133,20 @@ struct Command {
     std::string input;
     std::size_t output_limit = 1 << 20;
     std::vector<std::pair<int, int>> fds;  ///< descriptor here, number there
+    /// What a child that reads hostile input may use; 0: as much as the daemon.
+    struct Limits {
+        std::uint64_t memory = 0;       ///< bytes of data
+        std::uint64_t cpu_seconds = 0;  ///< of work, not of time
+        std::uint64_t files = 0;        ///< open at once
+    } limits{};
 };
 struct CommandResult {
     int status = 0;  ///< exit code, or 128 + signal
     std::string output, errors;
 };
 
-/// Short-lived helpers (qemu-img, probes). The child dies with the wait.
+/// Short-lived helpers (qemu-img, probes). The child dies with the wait: when that ends with an error it is gone,
+/// unless the kernel cannot end it because its disk hangs.
 class Spawner {
 public:
     virtual ~Spawner() = default;

@@ -3,8 +3,9 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <signal.h>
-#include <spawn.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -18,6 +19,7 @@ namespace virtbus::host {
 namespace {
 
 constexpr int first_parking_fd = 512;
+constexpr Duration patience_with_the_dying{5000};
 
 Error failure(const std::string& program, const char* step, int error) {
     return Error{Code::internal, fmt::format("cannot run {}: {}: {}", program, step, std::strerror(error))};
@@ -37,7 +39,57 @@ Fd park(int fd, const std::string& program) {
     return copy;
 }
 
-/// The process; killed and reaped when it is let go before its end.
+void limit(const Command::Limits& limits) {
+    const auto set = [](__rlimit_resource which, std::uint64_t value) {
+        const rlimit both{value, value};
+        if (value != 0) ::setrlimit(which, &both);
+    };
+    set(RLIMIT_DATA, limits.memory);
+    set(RLIMIT_CPU, limits.cpu_seconds);
+    set(RLIMIT_NOFILE, limits.files);
+}
+
+struct Birth {
+    std::vector<char*> argv, environment;
+    std::vector<std::pair<int, int>> placed;
+    Command::Limits limits;
+};
+
+/// In the child, in the memory of its parent, which stands still: system calls only. Gives what has failed.
+int become(const Birth& birth) {
+    struct sigaction standard{};
+    standard.sa_handler = SIG_DFL;
+    for (int number = 1; number < NSIG; ++number) ::sigaction(number, &standard, nullptr);
+    ::setpgid(0, 0);
+    for (const auto& [here, there] : birth.placed)
+        if (::dup2(here, there) < 0) return errno;
+    limit(birth.limits);
+    sigset_t none;
+    sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    ::execve(birth.argv[0], birth.argv.data(), birth.environment.data());
+    return errno;
+}
+
+/// posix_spawn by hand, for that knows no limits, and set from outside they come too late.
+pid_t spawn(const Birth& birth, int& error) {
+    sigset_t all, before;
+    sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    volatile int failed = 0;
+    const pid_t pid = ::vfork();
+    if (pid == 0) {
+        failed = become(birth);
+        ::_exit(127);
+    }
+    error = pid < 0 ? errno : failed;
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (pid > 0 && error != 0) ::waitpid(pid, nullptr, 0);
+    return error != 0 ? -1 : pid;
+}
+
+/// The process; killed when it is let go before its end. One that hangs in the kernel must not hang us: it stays to be
+/// reaped by whoever inherits it.
 class Child {
 public:
     Child(const Command& command, int input, int output, int errors) {
@@ -48,26 +100,14 @@ public:
         placed.emplace_back(park(errors, program), 2);
         for (const auto& [here, there] : command.fds) placed.emplace_back(park(here, program), there);
 
-        posix_spawn_file_actions_t actions;
-        posix_spawn_file_actions_init(&actions);
-        for (const auto& [fd, number] : placed) posix_spawn_file_actions_adddup2(&actions, fd.get(), number);
-        posix_spawnattr_t attributes;
-        posix_spawnattr_init(&attributes);
-        sigset_t none, all;
-        sigemptyset(&none);
-        sigfillset(&all);
-        posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-        posix_spawnattr_setsigmask(&attributes, &none);
-        posix_spawnattr_setsigdefault(&attributes, &all);
-
-        std::vector<char*> argv;
-        for (const auto& argument : command.argv) argv.push_back(const_cast<char*>(argument.c_str()));
-        argv.push_back(nullptr);
-        std::array environment{const_cast<char*>("LC_ALL=C"), const_cast<char*>("PATH=/usr/bin:/bin:/usr/sbin:/sbin"),
-                               static_cast<char*>(nullptr)};
-        const int error = ::posix_spawn(&pid_, argv[0], &actions, &attributes, argv.data(), environment.data());
-        posix_spawn_file_actions_destroy(&actions);
-        posix_spawnattr_destroy(&attributes);
+        Birth birth{.argv = {}, .environment = {}, .placed = {}, .limits = command.limits};
+        for (const auto& [fd, number] : placed) birth.placed.emplace_back(fd.get(), number);
+        for (const auto& argument : command.argv) birth.argv.push_back(const_cast<char*>(argument.c_str()));
+        birth.argv.push_back(nullptr);
+        birth.environment = {const_cast<char*>("LC_ALL=C"), const_cast<char*>("PATH=/usr/bin:/bin:/usr/sbin:/sbin"),
+                             nullptr};
+        int error = 0;
+        pid_ = spawn(birth, error);
         if (error != 0) throw failure(program, "spawn", error);
         pidfd_ = Fd{static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0))};
         if (!pidfd_) throw failure(program, "pidfd_open", errno);
@@ -76,10 +116,13 @@ public:
     Child& operator=(const Child&) = delete;
     ~Child() {
         if (pid_ <= 0) return;
-        ::kill(-pid_, SIGKILL);
-        ::waitpid(pid_, nullptr, 0);
+        kill();
+        pollfd end{pidfd_.get(), POLLIN, 0};
+        ::poll(&end, 1, 1000);
+        ::waitpid(pid_, nullptr, WNOHANG);
     }
 
+    void kill() const { ::kill(-pid_, SIGKILL); }
     int pidfd() const { return pidfd_.get(); }
     int reap() {
         int status = 0;
@@ -97,7 +140,7 @@ private:
 /// One run: feeds the input, gathers both outputs, and settles when the process has ended and the streams are dry.
 class Run {
 public:
-    Run(Loop& loop, Command& command) : command_{command}, done_{loop} {
+    Run(Loop& loop, Command& command) : command_{command}, done_{loop}, ended_{loop} {
         const auto& program = command.argv.at(0);
         auto [input, child_input] = stream_pair(program);
         auto [output, child_output] = stream_pair(program);
@@ -116,6 +159,15 @@ public:
 
     auto wait(Deadline deadline, std::stop_token stop) {
         return done_.wait(command_.argv[0], deadline, std::move(stop));
+    }
+    Task<> end() {
+        if (!exit_watch_) co_return;
+        child_->kill();
+        try {
+            co_await ended_.wait("the end of " + command_.argv[0], in(patience_with_the_dying));
+        } catch (const Error&) {
+            // What cannot be ended now ends when its disk answers.
+        }
     }
     CommandResult result() { return {status_, std::move(streams_[0].text), std::move(streams_[1].text)}; }
 
@@ -164,10 +216,11 @@ private:
             while (stream.watch && take_some(stream)) {
             }
         done_.promise().set();
+        ended_.promise().set();
     }
 
     Command& command_;
-    Reply<> done_;
+    Reply<> done_, ended_;
     std::optional<Child> child_;
     Fd input_;
     std::size_t fed_ = 0;
@@ -180,7 +233,16 @@ private:
 
 Task<CommandResult> ChildSpawner::run(Command command, Deadline deadline, std::stop_token stop) {
     Run run{loop_, command};
-    co_await run.wait(deadline, std::move(stop));
+    std::exception_ptr failure;
+    try {
+        co_await run.wait(deadline, std::move(stop));
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    if (failure) {
+        co_await run.end();
+        std::rethrow_exception(failure);
+    }
     co_return run.result();
 }
 

@@ -314,4 +314,23 @@ TEST_F(HostTest, AChildThatTalksTooMuchOrTooLongIsEnded) {
     EXPECT_THROW(run(loop, spawner.run(missing, in(1min), {})), Error);
 }
 
+TEST_F(HostTest, AChildIsLimitedBeforeItsFirstInstruction) {
+    Command command;
+    command.argv = {"/bin/sh", "-c", "ulimit -d; ulimit -t; ulimit -n"};
+    command.limits = {.memory = 64U << 20, .cpu_seconds = 7, .files = 20};
+    EXPECT_EQ(run(loop, spawner.run(command, in(1min), {})).output, "65536\n7\n20\n");
+}
+
+TEST_F(HostTest, AChildIsGoneWhenTheWaitForItHasFailed) {
+    const auto lock = folder / "lock";
+    Command holder;
+    holder.argv = {"/usr/bin/flock", lock, "-c", "echo held; exec sleep 1000"};
+    std::stop_source stop;
+    const auto timer = loop.after(50ms, [&stop] { stop.request_stop(); });
+    EXPECT_EQ(code_of([&] { run(loop, spawner.run(holder, in(1min), stop.get_token())); }), Code::cancelled);
+    Command next;
+    next.argv = {"/usr/bin/flock", "--nonblock", lock, "-c", "true"};
+    EXPECT_EQ(run(loop, spawner.run(next, in(1min), {})).status, 0);
+}
+
 }  // namespace
