@@ -19,7 +19,7 @@
 namespace virtbus::qemu {
 
 QemuDriver::QemuDriver(Ports& ports, GuestTimes times, HelperPrograms programs)
-    : ports_{ports}, times_{times}, programs_{std::move(programs)}, cache_{ports} {}
+    : ports_{ports}, times_{times}, programs_{std::move(programs)}, cache_{ports}, images_{ports, {}} {}
 
 Task<QemuDriver::Known> QemuDriver::capabilities_for(std::string emulator, std::string arch) {
     co_return co_await cache_.get(cache_.choose(emulator, arch));

@@ -8,6 +8,7 @@
 #include "qemu/complete.hpp"
 #include "qemu/guest.hpp"
 #include "qemu/helpers/helpers.hpp"
+#include "qemu/images/images.hpp"
 #include "virtbus/driver.hpp"
 
 namespace virtbus::qemu {
@@ -19,6 +20,8 @@ public:
 
     std::string name() const override { return "qemu"; }
     std::vector<std::string> types() const override { return {"qemu", "kvm"}; }
+
+    Images* images() override { return &images_; }
 
     Task<> complete(DomainConfig& config, const DomainConfig* previous) override;
     Task<std::vector<std::string>> unsupported(DomainConfig config) override;
@@ -47,6 +50,7 @@ private:
     GuestTimes times_;
     HelperPrograms programs_;
     CapabilityCache cache_;
+    QemuImages images_;
     Surroundings surroundings_;
     std::string firmware_signature_;
     Scope scope_;

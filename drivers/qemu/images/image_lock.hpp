@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Who has an image open: QEMU and its tools mark what they do with a file by locks on certain bytes of it.
+#pragma once
+
+#include <string>
+
+namespace virtbus::qemu {
+
+/// DeviceInUse, naming the path, when somebody writes the image. A file that cannot tell counts as unused.
+void require_unused(int fd, const std::string& path);
+
+}  // namespace virtbus::qemu
