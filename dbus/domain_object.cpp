@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "dbus/domain_object.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/mman.h>
-
-#include <cerrno>
-#include <cstring>
 
 #include "dbus/job_replies.hpp"
+#include "dbus/memory_file.hpp"
 #include "dbus/paths.hpp"
 #include "dbus/subjects.hpp"
 #include "virtbus/error.hpp"
@@ -29,20 +25,8 @@ ShutdownMode mode_of(std::string word) {
     return word.empty() ? "default" : std::move(word);
 }
 
-/// The bytes in memory that nobody can change any more, to be read from the beginning.
-Fd sealed_file(std::string_view content) {
-    Fd file{::memfd_create("virtbus-screenshot", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
-    if (!file) throw Error{Code::internal, fmt::format("cannot make a memory file: {}", std::strerror(errno))};
-    while (!content.empty()) {
-        const auto written = ::write(file.get(), content.data(), content.size());
-        if (written <= 0)
-            throw Error{Code::internal, fmt::format("cannot fill a memory file: {}", std::strerror(errno))};
-        content.remove_prefix(static_cast<std::size_t>(written));
-    }
-    ::lseek(file.get(), 0, SEEK_SET);
-    ::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
-    return file;
-}
+constexpr std::uint64_t most_imported = std::uint64_t{256} << 20;
+constexpr std::string_view import_argument = "argument snapshots of ImportSnapshots";
 
 }  // namespace
 
@@ -65,18 +49,12 @@ Dictionary stats_dictionary(const TimedStats& stats) {
     return values;
 }
 
-DomainPtr DomainObject::find_domain(const Keys& keys) const {
-    const auto uuid = element_to_uuid(keys[0]);
-    return uuid ? domains_.find(*uuid) : nullptr;
-}
-
 DomainPtr DomainObject::get(const Call& call) const {
-    if (auto domain = find_domain(call.keys())) return domain;
-    throw Error{Code::unknown_object, fmt::format("there is no domain {}", call.path())};
+    return get_domain(domains_, call);
 }
 
 const void* DomainObject::find(const Keys& keys) const {
-    const DomainPtr domain = find_domain(keys);
+    const DomainPtr domain = find_domain(domains_, keys);
     return domain ? &domain->view() : nullptr;
 }
 
@@ -85,9 +63,7 @@ void DomainObject::list(const Keys&, const std::function<void(std::string_view, 
 }
 
 Subject DomainObject::subject(const Call& call) {
-    if (const DomainPtr domain = find_domain(call.keys())) return subject_of(call, *domain);
-    return {{{"verb", std::string{call.method()}}, {"domain-uuid", element_to_uuid(call.keys()[0]).value_or("")}},
-            false};
+    return subject_of_path(domains_, call);
 }
 
 Task<> DomainObject::done(JobPtr job) {
@@ -204,7 +180,7 @@ Task<> DomainObject::send_key(Call& call, std::vector<std::string> keys) {
 Task<DomainScreenshotResult> DomainObject::screenshot(Call& call, std::uint32_t screen) {
     const DomainPtr domain = get(call);
     const Screenshot taken = co_await domain->screenshot(screen);
-    co_return DomainScreenshotResult{sealed_file(taken.png), "image/png"};
+    co_return DomainScreenshotResult{sealed_file("virtbus-screenshot", taken.png), "image/png"};
 }
 
 Task<Fd> DomainObject::open_console(Call& call, std::string name, DomainOpenConsoleOptions options) {
@@ -215,6 +191,62 @@ Task<Fd> DomainObject::open_console(Call& call, std::string name, DomainOpenCons
 Task<Fd> DomainObject::open_display(Call& call, DomainOpenDisplayOptions options) {
     const DomainPtr domain = get(call);
     co_return co_await domain->open_display(std::move(options.type));
+}
+
+Task<DomainCreateSnapshotResult> DomainObject::create_snapshot(Call& call, std::string xml,
+                                                               DomainCreateSnapshotOptions options) {
+    const DomainPtr domain = get(call);
+    const SnapshotCreateOptions how{options.redefine,  options.current,        options.no_metadata, options.halt,
+                                    options.disk_only, options.reuse_external, options.quiesce,     options.atomic,
+                                    options.live,      options.validate};
+    const MomentJob made = domain->snapshots().create(std::move(xml), how, call.caller());
+    const ObjectPath snapshot =
+        options.no_metadata ? no_object : ObjectPath{snapshot_path(domain->view().uuid, made.name)};
+    co_return DomainCreateSnapshotResult{snapshot, co_await answer_with_job(jobs_, made.job, options.no_wait)};
+}
+
+Task<ObjectPath> DomainObject::get_snapshot(Call& call, std::string name) {
+    const DomainPtr domain = get(call);
+    co_return ObjectPath{snapshot_path(domain->view().uuid, domain->snapshots().get(name).name)};
+}
+
+Task<Fd> DomainObject::export_snapshots(Call& call) {
+    const DomainPtr domain = get(call);
+    std::string document = co_await domain->snapshots().export_all();
+    auto seal = [document = std::move(document)] { return sealed_file("virtbus-snapshots", document); };
+    co_return co_await workers_.run("the export of snapshots", std::move(seal), std::nullopt);
+}
+
+/// What callers have handed over and is being imported is bounded for all of them together.
+Task<std::vector<ObjectPath>> DomainObject::import_snapshots(Call& call, Fd file) {
+    const DomainPtr domain = get(call);
+    const auto size = require_sealed(file, most_imported, import_argument);
+    if (importing_ + size > most_imported)
+        throw Error{Code::limits_exceeded, fmt::format("imports under way hold {} of {} bytes; wait for one of them",
+                                                       importing_, most_imported)};
+    importing_ += size;
+    const std::shared_ptr<void> held{nullptr, [this, size](void*) { importing_ -= size; }};
+    auto read = [file = std::make_shared<Fd>(std::move(file)), size] {
+        return read_sealed(*file, size, import_argument);
+    };
+    std::string document = co_await workers_.run("the reading of snapshots", std::move(read), std::nullopt);
+    std::vector<ObjectPath> paths;
+    for (const auto& name : co_await domain->snapshots().import_all(std::move(document), call.caller()))
+        paths.push_back({snapshot_path(domain->view().uuid, name)});
+    co_return paths;
+}
+
+Task<ObjectPath> DomainObject::create_checkpoint(Call& call, std::string xml, DomainCreateCheckpointOptions options) {
+    const DomainPtr domain = get(call);
+    const CheckpointCreateOptions how{options.redefine, options.validate_bitmaps, options.quiesce};
+    const MomentJob made = domain->checkpoints().create(std::move(xml), how, call.caller());
+    co_await done(made.job);
+    co_return ObjectPath{checkpoint_path(domain->view().uuid, made.name)};
+}
+
+Task<ObjectPath> DomainObject::get_checkpoint(Call& call, std::string name) {
+    const DomainPtr domain = get(call);
+    co_return ObjectPath{checkpoint_path(domain->view().uuid, domain->checkpoints().get(name).name)};
 }
 
 }  // namespace virtbus::dbus

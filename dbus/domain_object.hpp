@@ -6,12 +6,14 @@
 #include "dbus/server/interface.hpp"
 #include "service/domains.hpp"
 #include "service/jobs.hpp"
+#include "virtbus/ports.hpp"
 
 namespace virtbus::dbus {
 
 class DomainObject final : public Kind, public DomainMethods {
 public:
-    DomainObject(const Domains& domains, Jobs& jobs) : domains_{domains}, jobs_{jobs} {}
+    DomainObject(const Domains& domains, Jobs& jobs, Workers& workers)
+        : domains_{domains}, jobs_{jobs}, workers_{workers} {}
 
     const Interface& interface() const override { return domain_interface; }
     void* handler() override { return static_cast<DomainMethods*>(this); }
@@ -48,14 +50,22 @@ public:
     Task<DomainScreenshotResult> screenshot(Call& call, std::uint32_t screen) override;
     Task<Fd> open_console(Call& call, std::string name, DomainOpenConsoleOptions options) override;
     Task<Fd> open_display(Call& call, DomainOpenDisplayOptions options) override;
+    Task<DomainCreateSnapshotResult> create_snapshot(Call& call, std::string xml,
+                                                     DomainCreateSnapshotOptions options) override;
+    Task<ObjectPath> get_snapshot(Call& call, std::string name) override;
+    Task<Fd> export_snapshots(Call& call) override;
+    Task<std::vector<ObjectPath>> import_snapshots(Call& call, Fd file) override;
+    Task<ObjectPath> create_checkpoint(Call& call, std::string xml, DomainCreateCheckpointOptions options) override;
+    Task<ObjectPath> get_checkpoint(Call& call, std::string name) override;
 
 private:
-    DomainPtr find_domain(const Keys& keys) const;
     DomainPtr get(const Call& call) const;
     Task<> done(JobPtr job);
 
     const Domains& domains_;
     Jobs& jobs_;
+    Workers& workers_;
+    std::uint64_t importing_ = 0;  ///< bytes
 };
 
 /// Statistics as they travel: with `timestamp` and `stale` among them.

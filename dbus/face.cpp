@@ -6,12 +6,15 @@
 #include <optional>
 
 #include "dbus/announcer.hpp"
+#include "dbus/backup_object.hpp"
+#include "dbus/checkpoint_object.hpp"
 #include "dbus/domain_object.hpp"
 #include "dbus/job_object.hpp"
 #include "dbus/manager_object.hpp"
 #include "dbus/paths.hpp"
 #include "dbus/server/bus_connection.hpp"
 #include "dbus/server/peers.hpp"
+#include "dbus/snapshot_object.hpp"
 
 namespace virtbus::dbus {
 
@@ -41,6 +44,9 @@ struct Face::Parts {
     bool system_mode;
     std::optional<ManagerObject> manager;
     std::optional<DomainObject> domain;
+    std::optional<BackupObject> backup;
+    std::optional<SnapshotObject> snapshot;
+    std::optional<CheckpointObject> checkpoint;
     std::optional<JobObject> job;
     Dispatcher dispatcher;
     Signals signals;
@@ -65,10 +71,13 @@ Callers& Face::callers() {
     return parts_->dispatcher.presence();
 }
 
-void Face::present(Domains& domains, Jobs& jobs) {
+void Face::present(Domains& domains, Jobs& jobs, Workers& workers) {
     Tree& tree = parts_->dispatcher.tree();
     tree.add("", parts_->manager.emplace(domains, jobs, parts_->version, parts_->system_mode));
-    tree.add("domain/*", parts_->domain.emplace(domains, jobs));
+    tree.add("domain/*", parts_->domain.emplace(domains, jobs, workers));
+    tree.extend("domain/*", backup_interface, &static_cast<BackupMethods&>(parts_->backup.emplace(domains, jobs)));
+    tree.add("domain/*/snapshot/*", parts_->snapshot.emplace(domains, jobs));
+    tree.add("domain/*/checkpoint/*", parts_->checkpoint.emplace(domains, jobs));
     tree.add("job/*", parts_->job.emplace(jobs, domains));
 }
 

@@ -31,7 +31,7 @@ public:
 
     Audience& audience();
     Callers& callers();
-    void present(Domains& domains, Jobs& jobs);
+    void present(Domains& domains, Jobs& jobs, Workers& workers);
 
     /// Connects to the system or session bus and owns the name; AlreadyExists when another process has it. `lost` is
     /// told when the bus goes away.

@@ -60,10 +60,10 @@ Task<> JobObject::cancel(Call& call) {
     co_return;
 }
 
-Task<ObjectPath> answer_with_job(Jobs& jobs, JobPtr job, bool no_wait) {
+Task<ObjectPath> answer_with_job(Jobs& jobs, JobPtr job, bool no_wait, std::string phase) {
     constexpr Duration patience = std::chrono::seconds{10};
     const bool done = job->finished() || !no_wait;
-    if (done && co_await jobs.wait(job, patience)) co_return no_object;
+    if (done && co_await jobs.wait(job, patience, std::move(phase))) co_return no_object;
     co_return ObjectPath{job_path(job->id())};
 }
 

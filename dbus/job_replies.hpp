@@ -8,7 +8,8 @@
 namespace virtbus::dbus {
 
 /// "/" when the job has ended well within the patience, else the job's path; its error when it has failed by then.
-Task<ObjectPath> answer_with_job(Jobs& jobs, JobPtr job, bool no_wait);
+/// With `phase` the job's path also as soon as it is in that phase.
+Task<ObjectPath> answer_with_job(Jobs& jobs, JobPtr job, bool no_wait, std::string phase = {});
 /// Returns when the job has ended, throwing its error.
 Task<> answer_when_done(Jobs& jobs, JobPtr job);
 

@@ -43,6 +43,8 @@ bool is_fault_of_host(const std::string& error_word) {
 
 void Job::phase(std::string phase) {
     view_.phase = std::move(phase);
+    for (const auto& [awaited, promise] : reaching_)
+        if (awaited == view_.phase) promise.set();
     owner_.tell(*this);
 }
 
@@ -115,17 +117,20 @@ Task<> Jobs::drive(JobPtr job, std::function<Task<>(JobPtr)> work) {
     finish(job);
 }
 
-Task<bool> Jobs::wait(JobPtr job, std::optional<Duration> patience) {
+Task<bool> Jobs::wait(JobPtr job, std::optional<Duration> patience, std::string phase) {
     if (!job->finished()) {
+        if (!phase.empty() && job->view_.phase == phase) co_return false;
         std::erase_if(job->waiting_, [](const auto& waiter) { return waiter.settled(); });
+        std::erase_if(job->reaching_, [](const auto& waiter) { return waiter.second.settled(); });
         Reply<> end{loop_};
         job->waiting_.push_back(end.promise());
+        if (!phase.empty()) job->reaching_.emplace_back(std::move(phase), end.promise());
         try {
             co_await end.wait("the job", patience ? std::optional{in(*patience)} : std::nullopt);
-        } catch (const Error& e) {
+        } catch (const Error&) {
             // Nobody fails this promise: it is the deadline.
-            if (!job->finished()) co_return false;
         }
+        if (!job->finished()) co_return false;
     }
     if (job->error_) std::rethrow_exception(job->error_);
     co_return true;

@@ -51,6 +51,7 @@ private:
     std::exception_ptr error_;
     bool published_ = false;
     std::vector<Reply<>::Promise> waiting_;
+    std::vector<std::pair<std::string, Reply<>::Promise>> reaching_;  ///< a phase
     Registration
         timer_;  ///< until it is published, then the pause between two change signals, then its stay as finished
 };
@@ -73,8 +74,9 @@ public:
 
     /// Starts the work at once. It runs to its end whatever becomes of the caller.
     JobPtr run(JobSpec spec, std::function<Task<>(JobPtr)> work);
-    /// Returns when the job has ended, throwing its error; with `patience` returns false when it has not by then.
-    Task<bool> wait(JobPtr job, std::optional<Duration> patience);
+    /// Returns when the job has ended, throwing its error; with `patience` returns false when it has not by then, with
+    /// `phase` as soon as it is in that one.
+    Task<bool> wait(JobPtr job, std::optional<Duration> patience, std::string phase = {});
 
     JobPtr find(std::uint64_t id) const;
     /// The published ones, oldest first.

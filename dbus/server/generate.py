@@ -346,6 +346,8 @@ class Interface:
             return out + ([f"    call.hold({arg.cpp}.size());"] if arg.limit > DEFAULT_LIMIT else [])
         if arg.type == "as":
             return [f"    std::vector<std::string> {arg.cpp} = read_strings(in, {what});"]
+        if arg.type == "h":
+            return [f"    Fd {arg.cpp} = in.descriptor({what});"]
         readers = {"b": "boolean", "i": "int32", "u": "uint32", "x": "int64", "t": "uint64", "d": "real"}
         if arg.type not in readers:
             raise Unfit(f"{what} has the type '{arg.type}', which the generator cannot read")
@@ -376,7 +378,7 @@ class Interface:
             subject = "about"
         if not method.handler_asks:
             out.append(f"    co_await call.permit(std::move(actions), [&] {{ return {subject}; }});")
-        handed = ["call"] + (["std::move(actions)"] if method.handler_asks else []) + [f"std::move({a.cpp})" if a.type in ("s", "as") else a.cpp for a in method.plain]
+        handed = ["call"] + (["std::move(actions)"] if method.handler_asks else []) + [f"std::move({a.cpp})" if a.type in ("s", "as", "h") else a.cpp for a in method.plain]
         handed += ["std::move(options)"] if method.options else []
         invoke = f"co_await self.{method.cpp}({', '.join(handed)})"
         out.append(f"    const auto result = {invoke};" if method.outs else f"    {invoke};")
@@ -391,6 +393,8 @@ class Interface:
 
     def method_table(self):
         rows = [f'    {{"{m.name}", "{m.in_signature}", "{m.out_signature}", run_{m.cpp}}},' for m in self.methods]
+        if not rows:
+            return [f"constexpr std::span<const Method> {self.cpp}_methods;", ""]
         return [f"constexpr Method {self.cpp}_methods[] = {{"] + rows + ["};", ""]
 
     def property_table(self):
@@ -405,6 +409,8 @@ class Interface:
             if not p.computed:
                 checks.append(f"static_assert(std::string_view{{Wire<decltype({self.view}::{p.field})>::signature}} == "
                               f'"{p.type}", "{p.name} has another type than its field");')
+        if not rows:
+            return [f"constexpr std::span<const Property> {self.cpp}_properties;", ""]
         return checks + ["", f"constexpr Property {self.cpp}_properties[] = {{"] + rows + ["};", ""]
 
     def permission_table(self):
@@ -412,6 +418,8 @@ class Interface:
         for m in self.methods:
             rows += [f'    {{"{self.name}", "{m.name}", "{a}", ""}},' for a in m.actions]
             rows += [f'    {{"{self.name}", "{m.name}", "{a}", "{o}"}},' for o, a in m.more_actions.items()]
+        if not rows:
+            return [f"constexpr std::span<const Permission> {self.cpp}_permission_rows;", ""]
         return [f"constexpr Permission {self.cpp}_permission_rows[] = {{"] + rows + ["};", ""]
 
     def signal_body(self, signal):

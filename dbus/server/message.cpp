@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "dbus/server/message.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <glib.h>
 #include <systemd/sd-bus.h>
@@ -156,6 +157,14 @@ std::string Reader::string(std::size_t limit, std::string_view what) {
     if (size > limit)
         throw Error{Code::limits_exceeded, fmt::format("{} has {} bytes; at most {} are taken", what, size, limit)};
     return {text, size};
+}
+
+Fd Reader::descriptor(std::string_view what) {
+    int fd = -1;  // the message's
+    if (sd_bus_message_read_basic(message_, 'h', &fd) <= 0) unreadable("file descriptor");
+    Fd own{::fcntl(fd, F_DUPFD_CLOEXEC, 0)};
+    if (!own) throw Error{Code::limits_exceeded, fmt::format("{} cannot be kept: {}", what, std::strerror(errno))};
+    return own;
 }
 
 bool Reader::enter(char container, const char* contents) {

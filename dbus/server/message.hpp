@@ -9,6 +9,8 @@
 #include <string_view>
 #include <utility>
 
+#include "virtbus/fd.hpp"
+
 struct sd_bus;
 struct sd_bus_message;
 
@@ -86,6 +88,8 @@ public:
     double real();
     /// LimitsExceeded when longer than `limit` bytes; `what` names it then.
     std::string string(std::size_t limit, std::string_view what);
+    /// A duplicate of its own. InvalidArgs when the message carries none for it.
+    Fd descriptor(std::string_view what);
 
     /// False at the end of the container that is open.
     bool enter(char container, const char* contents);

@@ -32,7 +32,12 @@ void require(int result, const char* what) {
     if (result < 0) throw Error{Code::internal, fmt::format("cannot {}: {}", what, std::strerror(-result))};
 }
 
-/// No method takes descriptors, and sd-bus would collect any number of them for a message that never gets whole.
+/// sd-bus collects any number of descriptors for a message that never gets whole, which no limit of ours sees. So they
+/// are taken only from those who could end the service anyway; others hand them over on a bus, which counts them.
+bool may_send_descriptors(std::uint32_t uid) {
+    return uid == 0 || uid == ::getuid();
+}
+
 /// Kernels before 6.16 cannot refuse them; there the connection's end closes them.
 void refuse_descriptors(int socket) {
 #ifdef SO_PASSRIGHTS
@@ -60,7 +65,7 @@ public:
         require(sd_bus_new(&bus_), "make a connection for a peer");
         sd_bus* const bus = bus_;
         try {
-            refuse_descriptors(socket.get());
+            if (!may_send_descriptors(kernel.uid)) refuse_descriptors(socket.get());
             require(sd_bus_set_fd(bus, socket.get(), socket.get()), "take a peer's socket");
             socket.release();
             require(sd_bus_set_server(bus, 1, id), "serve a peer");

@@ -41,6 +41,13 @@ const std::array rows{
     Row{"unplug", &Behaviour::unplug},
     Row{"unplug-delay-ms", &Behaviour::unplug_delay},
     Row{"unplug-wait-ms", &Behaviour::unplug_wait},
+    Row{"snapshot-ms", &Behaviour::snapshot_time},
+    Row{"hang-snapshot", &Behaviour::hang_snapshot},
+    Row{"fail-snapshot", &Behaviour::fail_snapshot},
+    Row{"fail-revert", &Behaviour::fail_revert},
+    Row{"fail-merge", &Behaviour::fail_merge},
+    Row{"fail-backup", &Behaviour::fail_backup},
+    Row{"agent", &Behaviour::agent},
     Row{"take-devices", &Behaviour::take_devices},
 };
 

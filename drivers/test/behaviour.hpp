@@ -39,6 +39,13 @@ struct Behaviour {
     Duration unplug_delay{0};      ///< unplug-delay-ms: until a device is given up
     Duration unplug_wait{5000};    ///< unplug-wait-ms: how long a detach waits for that
     bool take_devices = false;     ///< take-devices: PCI devices of the host are really taken for it
+    Duration snapshot_time{0};     ///< snapshot-ms: how long a snapshot, a merge or a backup takes
+    bool hang_snapshot = false;    ///< hang-snapshot: these stop half-way and never end, but can be cancelled
+    std::string fail_snapshot;     ///< fail-snapshot: half-way a snapshot of the running guest fails with this message
+    std::string fail_revert;       ///< fail-revert: half-way going back to one does
+    std::string fail_merge;        ///< fail-merge: half-way merging the images of a disk does
+    std::string fail_backup;       ///< fail-backup: half-way writing a backup does
+    std::string agent;             ///< agent: "none", "silent" or "fails" to freeze; else it answers, on its channel
     bool open_disks = false;       ///< open-disks: the files of its disks are opened, and must be there
 };
 

@@ -78,12 +78,15 @@ Task<std::unique_ptr<Guest>> TestDriver::start(StartRequest request) {
             throw Error{Code::hypervisor_failed, fmt::format("domain '{}': {}", config.name, behaviour.fail_restore)};
     }
     record.paused = request.paused || restored;
+    auto shelf = shelf_.now();
+    shelf.forget_tops(config.uuid);
+    shelf_.set(std::move(shelf));
     if (behaviour.die_after.count() > 0) {
         record.ends_at = record.booted_at + static_cast<std::uint64_t>(behaviour.die_after.count()) * 1000;
         record.end = {"crashed", "the test domain dies as its definition asks"};
     }
-    auto guest =
-        std::make_unique<TestGuest>(loop_, clock_, request.events, std::move(config), behaviour, std::move(record));
+    auto guest = std::make_unique<TestGuest>(loop_, clock_, shelf_, request.events, std::move(config), behaviour,
+                                             std::move(record));
     if (restored) guest->expect_resume("restored");
     co_return guest;
 }
@@ -98,7 +101,8 @@ Task<std::unique_ptr<Guest>> TestDriver::adopt(DomainConfig config, std::string 
         end = record.end;
         co_return nullptr;
     }
-    co_return std::make_unique<TestGuest>(loop_, clock_, events, std::move(config), behaviour, std::move(record));
+    co_return std::make_unique<TestGuest>(loop_, clock_, shelf_, events, std::move(config), behaviour,
+                                          std::move(record));
 }
 
 Task<std::string> TestDriver::capabilities() {

@@ -3,16 +3,18 @@
 // driver can be tried anywhere. What a guest does is guest.hpp's.
 #pragma once
 
+#include "test/image_shelf.hpp"
 #include "virtbus/driver.hpp"
 
 namespace virtbus::test_driver {
 
 class TestDriver final : public HypervisorDriver {
 public:
-    explicit TestDriver(const Ports& ports) : loop_{ports.loop}, clock_{ports.clock} {}
+    explicit TestDriver(const Ports& ports) : loop_{ports.loop}, clock_{ports.clock}, shelf_{ports} {}
 
     std::string name() const override { return "test"; }
     std::vector<std::string> types() const override { return {"test"}; }
+    Images* images() override { return &images_; }
 
     Task<> complete(DomainConfig& config, const DomainConfig* previous) override;
     Task<std::vector<std::string>> unsupported(DomainConfig config) override;
@@ -28,6 +30,8 @@ public:
 private:
     Loop& loop_;
     Clock& clock_;
+    ImageShelf shelf_;
+    TestImages images_{shelf_};
 };
 
 }  // namespace virtbus::test_driver

@@ -81,14 +81,16 @@ GuestRecord decode_record(const std::string& text) {
     return record;
 }
 
-TestGuest::TestGuest(Loop& loop, Clock& clock, GuestEvents& events, DomainConfig config, Behaviour behaviour,
-                     GuestRecord record)
+TestGuest::TestGuest(Loop& loop, Clock& clock, ImageShelf& shelf, GuestEvents& events, DomainConfig config,
+                     Behaviour behaviour, GuestRecord record)
     : loop_{loop},
       clock_{clock},
+      shelf_{shelf},
       events_{events},
       config_{std::move(config)},
       behaviour_{std::move(behaviour)},
       record_{std::move(record)} {
+    follow_chains();
     arm_end();
     for (const auto& [alias, when] : record_.leaving) arm_leaving(alias);
     if (behaviour_.unresponsive) later([this] { events_.responsive_changed(false); });

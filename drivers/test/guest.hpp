@@ -11,6 +11,7 @@
 
 #include "test/behaviour.hpp"
 #include "test/echo_console.hpp"
+#include "test/image_shelf.hpp"
 #include "virtbus/driver.hpp"
 
 namespace virtbus::test_driver {
@@ -26,10 +27,10 @@ std::string encode(const GuestRecord& record);
 /// Internal when it is not of this driver and version.
 GuestRecord decode_record(const std::string& text);
 
-class TestGuest final : public Guest {
+class TestGuest final : public Guest, private DiskWork, private BitmapWork, private Agent {
 public:
-    TestGuest(Loop& loop, Clock& clock, GuestEvents& events, DomainConfig config, Behaviour behaviour,
-              GuestRecord record);
+    TestGuest(Loop& loop, Clock& clock, ImageShelf& shelf, GuestEvents& events, DomainConfig config,
+              Behaviour behaviour, GuestRecord record);
     /// The reason to give when the CPUs run next.
     void expect_resume(std::string reason) { resume_reason_ = std::move(reason); }
 
@@ -54,6 +55,10 @@ public:
     Task<> set_memory(std::uint64_t bytes, std::stop_token stop) override;
     Task<> set_vcpus(std::uint32_t count, std::stop_token stop) override;
 
+    DiskWork* disk_work() override { return this; }
+    BitmapWork* bitmap_work() override { return this; }
+    Agent* agent() override { return this; }
+
     Task<Stats> stats(std::stop_token stop) override;
     Task<> send_key(std::vector<std::string> keys, std::stop_token stop) override;
     Task<Screenshot> screenshot(std::uint32_t screen, std::stop_token stop) override;
@@ -61,6 +66,28 @@ public:
     Task<Fd> open_display(std::string type, std::stop_token stop) override;
 
 private:
+    Task<> put_overlays(std::vector<NewOverlay> overlays, Resources& resources, std::stop_token stop) override;
+    Task<> take_internal(InternalSnapshot snapshot, ProgressSink progress, std::stop_token stop) override;
+    Task<> load_internal(InternalSnapshot snapshot, ProgressSink progress, std::stop_token stop) override;
+    Task<> remove_internal(InternalSnapshot snapshot, std::stop_token stop) override;
+    Task<> take_disks_only(InternalSnapshot snapshot, std::stop_token stop) override;
+    Task<> merge(ChainMerge merge, Resources& resources, ProgressSink progress, std::stop_token stop) override;
+    Task<std::vector<BitmapFacts>> bitmaps(std::stop_token stop) override;
+    Task<> change_bitmaps(std::vector<BitmapChange> changes, std::stop_token stop) override;
+    Task<> begin_backup(BackupRequest request, std::stop_token stop) override;
+    Task<> finish_backup(ProgressSink progress, std::stop_token stop) override;
+    Task<> end_backup() override;
+    Task<> freeze(std::stop_token stop) override;
+    Task<> thaw() override;
+
+    Disk& disk_of(DomainConfig& config, const std::string& target) const;
+    Task<> work_on_images(ProgressSink progress, std::string fails, std::stop_token stop);
+    void follow_chains();
+    void put_tags(const InternalSnapshot& snapshot, const std::string& memory);
+    void merge_chain(const ChainMerge& merge);
+    void change_bitmap(Shelf& shelf, const BitmapChange& change);
+    void require_agent() const;
+
     /// What every verb does first: hangs when it shall, fails when the guest is gone.
     Task<> reach();
     void end_at(std::uint64_t when, GuestEnd end);
@@ -76,11 +103,13 @@ private:
 
     Loop& loop_;
     Clock& clock_;
+    ImageShelf& shelf_;
     GuestEvents& events_;
     DomainConfig config_;
     Behaviour behaviour_;
     GuestRecord record_;
     bool gone_ = false;
+    bool backup_ = false;
     std::string resume_reason_ = "user";
     std::stop_source saving_{std::nostopstate};
     std::uint64_t killed_at_ = 0;

@@ -2,13 +2,21 @@
 // The faces over domains that keep what they are told: nothing is lost or changed between the bus and the service.
 #include "dbus/face.hpp"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
+#include <fstream>
+
+#include "dbus/backup_interface.hpp"
+#include "dbus/checkpoint_interface.hpp"
 #include "dbus/domain_interface.hpp"
 #include "dbus/job_interface.hpp"
 #include "dbus/manager_interface.hpp"
+#include "dbus/snapshot_interface.hpp"
 #include "polkit/access.hpp"
+#include "service/host/workers.hpp"
 #include "tests/dbus/fake_domains.hpp"
 #include "tests/support/bus_client.hpp"
 
@@ -32,7 +40,7 @@ const std::string root = "/org/virtbus1";
 
 struct FaceTest : ::testing::Test {
     FaceTest() {
-        face.present(domains, jobs);
+        face.present(domains, jobs, workers);
         face.serve_socket(folder / "bus");
         client.emplace(loop, "unix:path=" + (folder / "bus"), "org.virtbus1");
         one = &domains.add(1);
@@ -65,6 +73,7 @@ struct FaceTest : ::testing::Test {
 
     host::MainLoop loop;
     host::SystemClock clock;
+    host::ThreadPool workers{loop, 1};
     SilentLog log;
     tests::TemporaryFolder folder;
     std::vector<std::string> asked;
@@ -191,6 +200,197 @@ TEST_F(FaceTest, EachChangeHasItsSignals) {
     EXPECT_THAT(heard(), ElementsAre("InterfacesAdded"));
 }
 
+// ---- snapshots, checkpoints, backups ----
+
+TEST_F(FaceTest, SnapshotVerbsArriveWithTheirArguments) {
+    one->snapshots().add(one->view().uuid, "first");
+    const std::string snapshot = path + "/snapshot/first";
+    const auto said = [&](const std::string& object, const char* interface, const char* member, const char* types,
+                          auto... arguments) {
+        const auto answer = client->call(object, interface, member, types, arguments...);
+        return answer.ok() ? one->said : answer.error + answer.message;
+    };
+    EXPECT_EQ(said(path, domain, "CreateSnapshot", "sa{sv}", "<s/>", 5, "redefine", "b", 1, "no-metadata", "b", 1,
+                   "disk-only", "b", 1, "quiesce", "b", 1, "live", "b", 1),
+              "create <s/> true false true false true false true false true false");
+    EXPECT_EQ(said(path, domain, "CreateSnapshot", "sa{sv}", "<s/>", 5, "current", "b", 1, "halt", "b", 1,
+                   "reuse-external", "b", 1, "atomic", "b", 1, "validate", "b", 1),
+              "create <s/> false true false true false true false true false true");
+    EXPECT_EQ(said(path, domain, "CreateCheckpoint", "sa{sv}", "<c/>", 3, "redefine", "b", 1, "validate-bitmaps", "b",
+                   1, "quiesce", "b", 0),
+              "create-checkpoint <c/> true true false");
+    const char* const face = "org.virtbus1.Snapshot";
+    EXPECT_EQ(said(snapshot, face, "Revert", "a{sv}", 3, "running", "b", 1, "force", "b", 1, "no-undo", "b", 1),
+              "revert first true false true false true");
+    EXPECT_EQ(said(snapshot, face, "Revert", "a{sv}", 2, "paused", "b", 1, "reset-nvram", "b", 1),
+              "revert first false true false true false");
+    EXPECT_EQ(said(snapshot, face, "Delete", "a{sv}", 1, "children-only", "b", 1), "remove first false true false");
+    EXPECT_EQ(said(snapshot, face, "Delete", "a{sv}", 2, "children", "b", 1, "metadata-only", "b", 1),
+              "remove first true false true");
+    EXPECT_EQ(Client::text(client->call(snapshot, face, "GetXML", "a{sv}", 1, "secure", "b", 1)),
+              "<snapshot name='first' secure='true'/>");
+    one->checkpoints().views["c 1"] = {"c 1", "", one->view().uuid, "", {}};
+    EXPECT_EQ(Client::text(client->call(path + "/checkpoint/c_201", "org.virtbus1.Checkpoint", "GetXML", "a{sv}", 2,
+                                        "no-domain", "b", 1, "size", "b", 1)),
+              "<checkpoint name='c 1'> false true true");
+    EXPECT_EQ(said(path + "/checkpoint/c_201", "org.virtbus1.Checkpoint", "Delete", "a{sv}", 1, "children", "b", 1),
+              "remove-checkpoint c 1 true false false");
+}
+
+TEST_F(FaceTest, SnapshotsAreFoundByTheirNames) {
+    const std::string name = "Grüße / _ 2";
+    one->snapshots().add(one->view().uuid, name);
+    const std::string snapshot = path + "/snapshot/Gr_c3_bc_c3_9fe_20_2f_20_5f_202";
+    EXPECT_EQ(Client::text(client->call(path, domain, "GetSnapshot", "s", name.c_str())), snapshot);
+    EXPECT_THAT(Client::print(client->call(snapshot, properties, "GetAll", "s", "org.virtbus1.Snapshot")),
+                HasSubstr(name));
+    EXPECT_EQ(client->call(path, domain, "GetSnapshot", "s", "none").error, "org.virtbus1.Error.NoSuchSnapshot");
+    EXPECT_EQ(client->call(path, domain, "GetCheckpoint", "s", "none").error, "org.virtbus1.Error.NoSuchCheckpoint");
+    const auto made = client->call(path, domain, "CreateSnapshot", "sa{sv}", "<s/>", 0);
+    EXPECT_EQ(Client::text(made), path + "/snapshot/a_20new_2fone");
+    EXPECT_EQ(Client::text(client->call(path, domain, "CreateSnapshot", "sa{sv}", "<s/>", 1, "no-metadata", "b", 1)),
+              "/");
+    const std::string longest(255, '\xff'), element = path + "/snapshot/" + [] {
+        std::string all;
+        for (int i = 0; i < 255; i++) all += "_ff";
+        return all;
+    }();
+    one->snapshots().add(one->view().uuid, longest);
+    EXPECT_TRUE(client->call(element, "org.virtbus1.Snapshot", "GetXML", "a{sv}", 0).ok());
+}
+
+TEST_F(FaceTest, ADomainManagesItsOwnSnapshots) {
+    listen();
+    const auto& uuid = one->view().uuid;
+    auto& first = one->snapshots().add(uuid, "first");
+    auto& second = one->snapshots().add(uuid, "second", "first");
+    const auto objects = [&](const std::string& object) {
+        return Client::print(client->call(object, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects"));
+    };
+    EXPECT_THAT(objects(path), HasSubstr(path + "/snapshot/second"));
+    EXPECT_THAT(objects(root), ::testing::Not(HasSubstr("/snapshot/second")));
+    EXPECT_THAT(objects(root), HasSubstr("org.virtbus1.Domain.Backup"));
+    const auto introspect = [&](const std::string& object) {
+        return Client::text(client->call(object, "org.freedesktop.DBus.Introspectable", "Introspect"));
+    };
+    for (const char* part : {"<node name=\"snapshot\"/>", "<node name=\"checkpoint\"/>", "org.virtbus1.Domain.Backup",
+                             "org.virtbus1.Domain\"", "GetManagedObjects"})
+        EXPECT_THAT(introspect(path), HasSubstr(part));
+    EXPECT_THAT(introspect(path + "/snapshot"), HasSubstr("<node name=\"first\"/>"));
+    EXPECT_EQ(introspect(root + "/domain/00000000_0000_4000_8000_000000000009/snapshot"),
+              "org.freedesktop.DBus.Error.UnknownObject");
+    client->signals.clear();
+
+    face.audience().snapshot_added(*one, second);
+    const SnapshotView before = first;
+    first.current = true;
+    face.audience().snapshot_changed(*one, before, first);
+    face.audience().snapshot_changed(*one, first, first);
+    face.audience().checkpoint_added(*one, {"c", "", uuid, "", {}});
+    face.audience().checkpoint_removed(uuid, {"c", "", uuid, "", {}});
+    face.audience().snapshot_removed(uuid, second);
+    EXPECT_TRUE(client->call(root, "org.freedesktop.DBus.Peer", "Ping").ok());
+    std::vector<std::string> told;
+    for (const auto& signal : client->signals) told.push_back(signal.path + " " + signal.member);
+    EXPECT_THAT(told, ElementsAre(path + " InterfacesAdded", path + "/snapshot/first PropertiesChanged",
+                                  path + " InterfacesAdded", path + " InterfacesRemoved", path + " InterfacesRemoved"));
+}
+
+TEST_F(FaceTest, QuestionsAboutSnapshotsNameTheDomain) {
+    one->snapshots().add(one->view().uuid, "first");
+    const std::string snapshot = path + "/snapshot/first", face_name = "org.virtbus1.Snapshot";
+    (void)client->call(snapshot, face_name, "Revert", "a{sv}", 0);
+    (void)client->call(snapshot, face_name, "GetXML", "a{sv}", 1, "secure", "b", 1);
+    (void)client->call(path, domain, "ExportSnapshots", "a{sv}", 0);
+    (void)client->call(path, "org.virtbus1.Domain.Backup", "End", "a{sv}", 0);
+    EXPECT_THAT(asked, ElementsAre("domain.snapshot domain-1 Revert", "domain.read domain-1 GetXML",
+                                   "domain.read-secure domain-1 GetXML", "domain.read-secure domain-1 ExportSnapshots",
+                                   "domain.backup domain-1 End"));
+    EXPECT_EQ(client->call(path + "/snapshot/none", face_name, "Revert", "a{sv}", 0).error,
+              "org.freedesktop.DBus.Error.UnknownObject");
+    EXPECT_EQ(asked.back(), "domain.snapshot domain-1 Revert") << "a stranger learns nothing before";
+}
+
+TEST_F(FaceTest, ABackupThatIsServedAnswersWithItsJob) {
+    const char* const backup = "org.virtbus1.Domain.Backup";
+    const std::string path_of_job = Client::text(
+        client->call(path, backup, "Begin", "sa{sv}", "<b/>", 2, "checkpoint", "s", "<c/>", "reuse-external", "b", 1));
+    EXPECT_EQ(one->said, "backup <b/> <c/> true");
+    EXPECT_THAT(path_of_job, StartsWith(root + "/job/"));
+    EXPECT_EQ(Client::text(client->call(path, backup, "GetXML", "a{sv}", 0)), "<domainbackup/>");
+    EXPECT_TRUE(client->call(path, backup, "End", "a{sv}", 0).ok());
+    ASSERT_TRUE(loop.run_until([&] { return !jobs.busy(); }, tests::patience));
+    EXPECT_EQ(client->call(path, backup, "End", "a{sv}", 0).error, "org.virtbus1.Error.InvalidState");
+    EXPECT_EQ(client->call(path, backup, "Start", "a{sv}", 0).error, "org.freedesktop.DBus.Error.UnknownMethod");
+    // Without an interface the first that has the method is meant.
+    EXPECT_THAT(Client::text(client->call(path, "", "GetXML", "a{sv}", 0)), HasSubstr("<domain "));
+}
+
+// ---- memory files ----
+
+Fd memory_file(const std::string& content, int seals) {
+    Fd file{::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+    EXPECT_EQ(::write(file.get(), content.data(), content.size()), static_cast<ssize_t>(content.size()));
+    if (seals) ::fcntl(file.get(), F_ADD_SEALS, seals);
+    return file;
+}
+constexpr int all_seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+
+TEST_F(FaceTest, ExportedSnapshotsAreASealedFile) {
+    one->snapshots().exported = std::string(std::size_t{3} << 20, 'x') + "end";
+    const auto answer = client->call(path, domain, "ExportSnapshots", "a{sv}", 0);
+    ASSERT_TRUE(answer.ok()) << answer.message;
+    int fd = -1;
+    ASSERT_GT(sd_bus_message_read_basic(answer.body.get(), 'h', &fd), 0);
+    EXPECT_EQ(::fcntl(fd, F_GET_SEALS) & all_seals, all_seals);
+    std::string read(std::size_t{4} << 20, '\0');
+    read.resize(static_cast<std::size_t>(::read(fd, read.data(), read.size())));
+    EXPECT_TRUE(read == one->snapshots().exported);
+}
+
+TEST_F(FaceTest, OnlyASealedMemoryFileIsImported) {
+    // Before a connection stands sd-bus waits for it when a descriptor is to be sent, and we are on both ends of it.
+    ASSERT_TRUE(client->call(root, "org.freedesktop.DBus.Peer", "Ping").ok());
+    const auto import = [&](const Fd& fd) {
+        const auto answer = client->call(path, domain, "ImportSnapshots", "ha{sv}", fd.get(), 0);
+        return answer.ok() ? Client::print(answer) : answer.error + ": " + answer.message;
+    };
+    const Fd good = memory_file("<domainsnapshots/>", all_seals);
+    const std::string imported = import(good);
+    EXPECT_THAT(imported, HasSubstr(path + "/snapshot/one"));
+    EXPECT_THAT(imported, HasSubstr(path + "/snapshot/two"));
+    EXPECT_EQ(one->said, "import 18 <domainsnapshots/>") << "from its beginning, wherever it stands";
+    EXPECT_THAT(import(memory_file("", all_seals)), HasSubstr("/snapshot/one"))
+        << "what it says is the service's matter";
+    one->said.clear();
+
+    const auto refused = [&](const Fd& fd, const char* why) {
+        EXPECT_THAT(import(fd), ::testing::AllOf(StartsWith("org.freedesktop.DBus.Error.InvalidArgs"), HasSubstr(why)));
+        EXPECT_EQ(one->said, "");
+    };
+    refused(memory_file("<x/>", 0), "can still be changed");
+    refused(memory_file("<x/>", F_SEAL_SHRINK | F_SEAL_GROW), "can still be changed");
+    refused(memory_file("<x/>", F_SEAL_SHRINK | F_SEAL_WRITE), "can still be changed");
+    refused(memory_file("<x/>", F_SEAL_GROW | F_SEAL_WRITE), "can still be changed");
+    refused(memory_file("<x/>", F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE), "can still be changed");
+    Fd huge{::memfd_create("huge", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+    ASSERT_EQ(::ftruncate(huge.get(), off_t{2} << 30), 0);
+    ::fcntl(huge.get(), F_ADD_SEALS, all_seals);
+    refused(huge, "2147483648 bytes");
+    int ends[2];
+    ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+    const Fd reading{ends[0]}, writing{ends[1]};
+    refused(reading, "a pipe");
+    tests::SocketPair sockets;
+    refused(sockets.client, "a socket");
+    std::ofstream{folder / "file"} << "<x/>";
+    refused(Fd{::open((folder / "file").c_str(), O_RDONLY | O_CLOEXEC)}, "an ordinary file");
+    refused(Fd{::open((folder / "file").c_str(), O_PATH | O_CLOEXEC)}, "an ordinary file");
+    refused(Fd{::open(folder.path().c_str(), O_RDONLY | O_CLOEXEC)}, "a folder");
+    refused(Fd{::open("/dev/zero", O_RDONLY | O_CLOEXEC)}, "a device");
+    refused(Fd{::open(("/proc/self/fd/" + std::to_string(good.get())).c_str(), O_PATH | O_CLOEXEC)}, "it must be");
+}
+
 TEST_F(FaceTest, ItIsIdleWhenNobodyIsThere) {
     ASSERT_TRUE(client->call(root, "org.freedesktop.DBus.Peer", "Ping").ok());
     EXPECT_FALSE(face.idle());
@@ -213,7 +413,8 @@ TEST_F(FaceTest, ClosingDropsWhatIsUnderWay) {
 }
 
 TEST(Tables, EveryActionOfTheInterfacesIsOneOfPolkits) {
-    for (const auto& table : {manager_permissions, domain_permissions, job_permissions})
+    for (const auto& table : {manager_permissions, domain_permissions, backup_permissions, snapshot_permissions,
+                              checkpoint_permissions, job_permissions})
         for (const auto& row : table) {
             if (row.action == "of-object") continue;
             EXPECT_THAT(polkit::actions, ::testing::Contains(row.action)) << row.method;
@@ -229,8 +430,11 @@ TEST(Tables, EveryMethodAsksForSomething) {
     };
     check(manager_interface, manager_permissions);
     check(domain_interface, domain_permissions);
+    check(backup_interface, backup_permissions);
+    check(snapshot_interface, snapshot_permissions);
+    check(checkpoint_interface, checkpoint_permissions);
     check(job_interface, job_permissions);
-    EXPECT_EQ(domain_interface.methods.size(), 27u);
+    EXPECT_EQ(domain_interface.methods.size(), 33u);
 }
 
 }  // namespace

@@ -12,7 +12,7 @@
 #include "service/audience.hpp"
 #include "service/domains.hpp"
 #include "service/jobs.hpp"
-#include "service/moments/no_moments.hpp"
+#include "tests/dbus/fake_moments.hpp"
 #include "virtbus/error.hpp"
 
 namespace virtbus::dbus {
@@ -98,9 +98,9 @@ public:
         return verb("update-device", "domain.configure", caller,
                     fmt::format("{} {} {}", xml, static_cast<int>(scope), force));
     }
-    Snapshots& snapshots() override { return snapshots_; }
-    Checkpoints& checkpoints() override { return checkpoints_; }
-    Backups& backups() override { return backups_; }
+    FakeSnapshots& snapshots() override { return snapshots_; }
+    FakeCheckpoints& checkpoints() override { return checkpoints_; }
+    FakeBackups& backups() override { return backups_; }
     Task<TimedStats> stats(std::vector<std::string> groups) override {
         TimedStats found;
         found.values["cpu.time"] = std::uint64_t{groups.size()};
@@ -154,9 +154,9 @@ private:
     Audience& audience_;
     Loop& loop_;
     DomainView view_;
-    NoSnapshots snapshots_;
-    NoCheckpoints checkpoints_;
-    NoBackups backups_;
+    FakeSnapshots snapshots_{jobs_, said};
+    FakeCheckpoints checkpoints_{jobs_, said};
+    FakeBackups backups_{jobs_, loop_, said};
 };
 
 class FakeDomains final : public Domains {
