@@ -197,6 +197,11 @@ Task<> MomentShelf::bring_tpm(std::string id, std::string folder) {
     return store_.workers().run("bringing back " + folder, std::move(work), in(copy_deadline));
 }
 
+Task<> MomentShelf::share_stores(std::string from, std::string to) {
+    if (has_store(from)) co_await keep_store(to, path(from, store_suffix));
+    if (has_tpm(from)) co_await keep_tpm(to, path(from, tpm_suffix));
+}
+
 bool MomentShelf::has_store(const std::string& id) const {
     return store_.files().exists(path(id, store_suffix));
 }

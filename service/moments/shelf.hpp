@@ -33,6 +33,8 @@ public:
     Task<> bring_store(std::string id, std::string store);
     Task<> keep_tpm(std::string id, std::string folder);
     Task<> bring_tpm(std::string id, std::string folder);
+    /// What is kept with one, also with the other.
+    Task<> share_stores(std::string from, std::string to);
     bool has_store(const std::string& id) const;
     bool has_tpm(const std::string& id) const;
 

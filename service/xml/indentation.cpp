@@ -3,43 +3,12 @@
 
 #include <algorithm>
 
+#include "service/xml/markup.hpp"
 #include "service/xml/values.hpp"
 
 namespace virtbus::xml {
 
 namespace {
-
-enum class Markup { open, close, empty, character_data, other };
-
-struct Token {
-    Markup markup;
-    std::size_t end;
-};
-
-std::size_t after(std::string_view xml, std::string_view mark, std::size_t from) {
-    const auto found = xml.find(mark, from);
-    return found == xml.npos ? xml.size() : found + mark.size();
-}
-
-Token tag(std::string_view xml, std::size_t at) {
-    auto end = at + 1;
-    while (end < xml.size() && xml[end] != '>') {
-        if (xml[end] == '"' || xml[end] == '\'') end = std::min(xml.find(xml[end], end + 1), xml.size() - 1);
-        ++end;
-    }
-    end = std::min(end + 1, xml.size());
-    const auto text = xml.substr(at, end - at);
-    return {text.starts_with("</") ? Markup::close : text.ends_with("/>") ? Markup::empty : Markup::open, end};
-}
-
-/// What begins with the '<' at `at`.
-Token markup(std::string_view xml, std::size_t at) {
-    const auto rest = xml.substr(at);
-    if (rest.starts_with("<!--")) return {Markup::other, after(xml, "-->", at + 4)};
-    if (rest.starts_with("<![CDATA[")) return {Markup::character_data, after(xml, "]]>", at + 9)};
-    if (rest.starts_with("<?")) return {Markup::other, after(xml, "?>", at + 2)};
-    return tag(xml, at);
-}
 
 /// Between two tags, and not all that an element says.
 bool is_layout(std::string_view text, Markup before, std::string_view rest) {
@@ -55,7 +24,7 @@ std::string each_line(std::string_view xml, Change&& change) {
     auto before = Markup::other;
     for (std::size_t at = 0; at < xml.size();) {
         if (xml[at] == '<') {
-            const auto token = markup(xml, at);
+            const auto token = markup_at(xml, at);
             out += xml.substr(at, token.end - at);
             before = token.markup, at = token.end;
             continue;

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <optional>
 
+#include "service/xml/moment_set.hpp"
 #include "service/xml/moment_xml.hpp"
 #include "virtbus/error.hpp"
 
@@ -46,5 +47,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     check(text, xml::parse_snapshot, xml::format_snapshot);
     check(text, xml::parse_checkpoint, xml::format_checkpoint);
     check(text, xml::parse_backup, xml::format_backup);
+    allowed([&] { return xml::split_set(text); });
     return 0;
 }

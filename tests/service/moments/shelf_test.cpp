@@ -180,8 +180,11 @@ TEST_F(ShelfTest, StoresAreKeptAndBroughtBack) {
     std::filesystem::remove_all(tpm);
     run(on.bring_tpm("1", tpm));
     EXPECT_EQ(read(tpm + "/tpm2/state"), "secret");
+    run(on.share_stores("1", "2"));
     run(on.remove("1"));
     EXPECT_FALSE(on.has_store("1") || on.has_tpm("1"));
+    EXPECT_EQ(read(file("2.vars")), std::string(200'000, 'v'));
+    EXPECT_EQ(read(file("2.tpm/tpm2/state")), "secret");
     EXPECT_THROW(run(on.bring_store("1", vars)), Error);
     EXPECT_EQ(read(vars), std::string(200'000, 'v'));
 }
