@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "virtbus/fd.hpp"
@@ -37,12 +38,17 @@ public:
     /// Takes the stream away from whoever has it.
     void close(const std::string& name) { pumps_.erase(name); }
     void close_all() { pumps_.clear(); }
+    /// Kept for the driver's own use: nobody gets it, force or not.
+    void reserve(const std::string& name) { reserved_.insert(name); }
+    void release(const std::string& name) { reserved_.erase(name); }
+    bool is_reserved(const std::string& name) const { return reserved_.contains(name); }
     /// Pumps the device and gives the caller's end.
     Fd open(const std::string& name, Fd device);
 
 private:
     Loop& loop_;
     std::map<std::string, std::unique_ptr<ConsolePump>> pumps_;
+    std::set<std::string> reserved_;
 };
 
 /// Opens the terminal without making it ours; InvalidState when it has gone.

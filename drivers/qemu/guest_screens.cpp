@@ -218,6 +218,10 @@ Task<Fd> open_console(CorePtr core, std::string name, bool force) {
     // One device may have several names: its place in the world tells who has it.
     const auto path = source_path(device);
     const auto key = path.empty() ? device.name : path;
+    if (core->consoles.is_reserved(key))
+        throw Error{Code::device_in_use,
+                    fmt::format("console {} of {} is in use: virtbus speaks with the guest agent there", device.name,
+                                core->who())};
     if (core->consoles.is_open(key) && !force)
         throw Error{Code::device_in_use, fmt::format("console {} of {} is open already; option force takes it away",
                                                      device.name, core->who())};

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "qemu/agent/agent.hpp"
 #include "qemu/backup/bitmap_work.hpp"
 #include "qemu/hotplug/plug.hpp"
 #include "qemu/json.hpp"
@@ -17,15 +18,10 @@ using nlohmann::json;
 
 namespace {
 
-/// Which way a shutdown or reboot goes; only ACPI is there yet.
-void require_acpi(const GuestCore& core, const ShutdownMode& mode) {
-    if (mode.empty() || mode == "default" || mode == "acpi") return;
-    if (mode == "agent")
-        throw Error{
-            Code::agent_unavailable,
-            fmt::format("{} cannot be reached through its guest agent: virtbus does not speak to agents yet; use "
-                        "mode acpi",
-                        core.who())};
+/// Which way a shutdown or reboot goes: true for the guest agent.
+bool is_by_agent(const ShutdownMode& mode) {
+    if (mode == "agent") return true;
+    if (mode.empty() || mode == "default" || mode == "acpi") return false;
     throw Error{Code::invalid_args, fmt::format("mode \"{}\" is unknown; there are default, acpi and agent", mode)};
 }
 
@@ -52,18 +48,27 @@ Task<> suspend(CorePtr core, std::stop_token stop) {
     if (failure) std::rethrow_exception(failure);
 }
 
-Task<> shutdown(CorePtr core, ShutdownMode mode, std::stop_token stop) {
-    require_acpi(*core, mode);
+namespace {
+
+/// An end is one from here on, also where a reboot was asked for before.
+Task<> expect_end(CorePtr core, std::stop_token stop) {
     auto& monitor = core->open_monitor();
-    if (core->life.expects_reboot()) {
-        core->life.expect_reboot(false);
-        co_await monitor.execute("set-action", base_actions(*core, false), core->verb_deadline(), stop);
-    }
+    if (!core->life.expects_reboot()) co_return;
+    core->life.expect_reboot(false);
+    co_await monitor.execute("set-action", base_actions(*core, false), core->verb_deadline(), stop);
+}
+
+}  // namespace
+
+Task<> shutdown(CorePtr core, ShutdownMode mode, Task<> ask_agent, std::stop_token stop) {
+    const bool by_agent = is_by_agent(mode);
+    co_await expect_end(core, stop);
+    if (by_agent) co_return co_await ask_agent;
     co_await core->open_monitor().execute("system_powerdown", core->verb_deadline(), stop);
 }
 
-Task<> reboot(CorePtr core, ShutdownMode mode, std::stop_token stop) {
-    require_acpi(*core, mode);
+Task<> reboot(CorePtr core, ShutdownMode mode, Task<> ask_agent, std::stop_token stop) {
+    if (is_by_agent(mode)) co_return co_await ask_agent;
     auto& monitor = core->open_monitor();
     // The guest powers off as it would for a shutdown; instead of ending, the machine is reset.
     core->life.expect_reboot(true);
@@ -91,7 +96,10 @@ namespace {
 class QemuGuest final : public Guest {
 public:
     QemuGuest(CorePtr core, CapabilitiesOf capabilities)
-        : core_{std::move(core)}, capabilities_{std::move(capabilities)}, bitmap_work_{make_bitmap_work(core_)} {}
+        : core_{std::move(core)},
+          capabilities_{std::move(capabilities)},
+          bitmap_work_{make_bitmap_work(core_)},
+          agent_{core_} {}
     ~QemuGuest() override { core_->detach(); }
 
     std::uint32_t pid() const override { return core_->record.pid; }
@@ -101,8 +109,13 @@ public:
 
     Task<> resume(std::stop_token stop) override { return qemu::resume(core_, stop); }
     Task<> suspend(std::stop_token stop) override { return qemu::suspend(core_, stop); }
-    Task<> shutdown(ShutdownMode mode, std::stop_token stop) override { return qemu::shutdown(core_, mode, stop); }
-    Task<> reboot(ShutdownMode mode, std::stop_token stop) override { return qemu::reboot(core_, mode, stop); }
+    Task<> shutdown(ShutdownMode mode, std::stop_token stop) override {
+        return qemu::shutdown(core_, mode, agent_.shut_down("powerdown", stop), stop);
+    }
+    Task<> reboot(ShutdownMode mode, std::stop_token stop) override {
+        return qemu::reboot(core_, mode, agent_.shut_down("reboot", stop), stop);
+    }
+    Agent* agent() override { return &agent_; }
     Task<> reset(std::stop_token stop) override { return qemu::reset(core_, stop); }
     Task<> inject_nmi(std::stop_token stop) override { return qemu::inject_nmi(core_, stop); }
     void kill(bool graceful) override { core_->kill(graceful); }
@@ -151,6 +164,7 @@ private:
     CorePtr core_;
     CapabilitiesOf capabilities_;
     std::unique_ptr<BitmapWork> bitmap_work_;
+    QemuAgent agent_;
 };
 
 }  // namespace

@@ -15,8 +15,9 @@ using CorePtr = std::shared_ptr<GuestCore>;
 
 Task<> resume(CorePtr core, std::stop_token stop);
 Task<> suspend(CorePtr core, std::stop_token stop);
-Task<> shutdown(CorePtr core, ShutdownMode mode, std::stop_token stop);
-Task<> reboot(CorePtr core, ShutdownMode mode, std::stop_token stop);
+/// `ask_agent` is run when the mode says so.
+Task<> shutdown(CorePtr core, ShutdownMode mode, Task<> ask_agent, std::stop_token stop);
+Task<> reboot(CorePtr core, ShutdownMode mode, Task<> ask_agent, std::stop_token stop);
 Task<> reset(CorePtr core, std::stop_token stop);
 Task<> inject_nmi(CorePtr core, std::stop_token stop);
 
