@@ -9,6 +9,8 @@
 
 #include "service/domain_view.hpp"
 #include "service/metadata.hpp"
+#include "service/moments/backup.hpp"
+#include "service/moments/checkpoints.hpp"
 
 namespace virtbus {
 
@@ -22,6 +24,18 @@ Machine::Machine(Context& context, std::string uuid, std::string name)
     : context_{context}, lane_{context.ports.loop, fmt::format("domain '{}'", name)} {
     view_.uuid = std::move(uuid);
     view_.name = std::move(name);
+    checkpoints_ = std::make_unique<CheckpointBook>(*this);
+    backups_ = std::make_unique<BackupDesk>(*this, *checkpoints_);
+}
+
+Machine::~Machine() = default;
+
+Checkpoints& Machine::checkpoints() {
+    return *checkpoints_;
+}
+
+Backups& Machine::backups() {
+    return *backups_;
 }
 
 // ---- the view
@@ -34,6 +48,7 @@ void Machine::load(Definition definition, const DomainConfig* config, bool autos
     view_.has_managed_save = managed_save;
     if (config) show_definition(view_, *config);
     if (!definition_->problem().empty()) view_.state_reason = definition_->problem();
+    checkpoints_->load();
 }
 
 void Machine::show_definition(DomainView& view, const DomainConfig& config) const {
@@ -116,6 +131,7 @@ void Machine::appear(const DomainConfig& config) {
 }
 
 void Machine::vanish() {
+    checkpoints_->forget();
     listed_ = false;
     context_.directory.remove(*this);
     context_.audience.domain_removed(view_);

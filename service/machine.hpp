@@ -23,6 +23,8 @@ namespace virtbus {
 
 struct SavedFile;
 struct SaveTarget;
+class BackupDesk;
+class CheckpointBook;
 
 /// What a start restores instead of booting.
 struct Incoming {
@@ -35,6 +37,7 @@ using IncomingPtr = std::shared_ptr<Incoming>;
 class Machine final : public Domain, public std::enable_shared_from_this<Machine>, private GuestEvents {
 public:
     Machine(Context& context, std::string uuid, std::string name);
+    ~Machine() override;
 
     // ---- Domain: what is answered at once
     const DomainView& view() const override { return view_; }
@@ -66,8 +69,8 @@ public:
     JobPtr update_device(std::string xml, ChangeScope scope, bool force, Caller caller) override;
 
     Snapshots& snapshots() override { return snapshots_; }
-    Checkpoints& checkpoints() override { return checkpoints_; }
-    Backups& backups() override { return backups_; }
+    Checkpoints& checkpoints() override;
+    Backups& backups() override;
 
     Task<TimedStats> stats(std::vector<std::string> groups) override;
     Task<> send_key(std::vector<std::string> keys) override;
@@ -105,6 +108,9 @@ public:
     void refresh_jobs();
 
 private:
+    friend BackupDesk;
+    friend CheckpointBook;
+
     // ---- GuestEvents
     void state_changed(State state, std::string reason) override;
     void ended(GuestEnd end) override;
@@ -236,8 +242,8 @@ private:
     RunPtr run_;
     bool listed_ = false;
     NoSnapshots snapshots_;
-    NoCheckpoints checkpoints_;
-    NoBackups backups_;
+    std::unique_ptr<CheckpointBook> checkpoints_;
+    std::unique_ptr<BackupDesk> backups_;
 };
 using MachinePtr = std::shared_ptr<Machine>;
 

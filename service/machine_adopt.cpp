@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include "service/machine.hpp"
+#include "service/moments/backup.hpp"
+#include "service/moments/checkpoints.hpp"
 
 namespace virtbus {
 
@@ -20,6 +22,7 @@ Task<> Machine::adopt(LiveStatus status, DomainConfig config, std::vector<std::s
     run->restoring = status.restoring;
     run->resources = std::make_unique<ResourceBroker>(broker_setting(), status.links);
     run_ = run;
+    if (!definition_) checkpoints_->load();
     show_run(view_);
     view_.state = status.state;
     view_.state_reason = status.reason;
@@ -56,6 +59,9 @@ Task<> Machine::adopt(LiveStatus status, DomainConfig config, std::vector<std::s
     });
     if (run->restoring) co_await settle_restore(run);
     if (run->saving) co_await settle_save(run);
+    if (run_ != run || run->over()) co_return;
+    backups_->clear_leftovers();
+    co_await checkpoints_->recover();
     if (run_ != run || run->over()) co_return;
     if (dies_with) {
         die_with(run, *dies_with);
