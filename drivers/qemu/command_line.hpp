@@ -31,6 +31,7 @@ struct CommandLine {
     std::map<std::string, std::string> environment;
     std::vector<std::pair<int, int>> fds;  ///< descriptor here, number there
     std::vector<Fd> owned;                 ///< keeps `fds` open until the process has them
+    std::map<std::string, ImageFile> images;  ///< local ones, by the names of their nodes
     bool needs_network = false;            ///< opens AF_INET sockets itself (user networking, VNC on TCP, tcp consoles)
     std::vector<std::string> devices;      ///< device nodes it opens itself, e.g. /dev/kvm
     std::vector<UnreadImage> unread;

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "qemu/block/follow.hpp"
 #include "qemu/guest_folder.hpp"
 #include "qemu/hotplug/plug.hpp"
 #include "qemu/json.hpp"
@@ -132,6 +133,8 @@ Task<> GuestCore::reconnect(std::shared_ptr<GuestCore> core, std::string why) {
             core->set_responsive(true);
             core->apply(core->life.on_status(text(status, "status")));
             co_await reconcile(core, co_await asked.get(core->verb_deadline()));
+            co_await recover(core);
+            co_await run_again(core);
             break;
         } catch (const std::exception&) {
             pause = std::min(pause * 2, Duration{30000});
@@ -150,6 +153,8 @@ Task<> GuestCore::ask_status(std::shared_ptr<GuestCore> core) {
         const auto status = co_await core->monitor->execute("query-status", in(std::chrono::hours{24}));
         core->set_responsive(true);
         core->apply(core->life.on_status(text(status, "status")));
+        co_await recover(core);
+        co_await run_again(core);
     } catch (const Error&) {
         // The monitor has ended; a new connection asks again.
     }
@@ -164,7 +169,7 @@ void GuestCore::on_event(std::string_view name, const json& data) {
         {"DEVICE_DELETED", &GuestCore::on_device_deleted}, {"DEVICE_UNPLUG_GUEST_ERROR", &GuestCore::on_unplug_error},
         {"MEM_UNPLUG_ERROR", &GuestCore::on_unplug_error}, {"VSERPORT_CHANGE", &GuestCore::on_port},
         {"DEVICE_TRAY_MOVED", &GuestCore::on_tray},        {"MIGRATION", &GuestCore::on_migration_news},
-        {"JOB_STATUS_CHANGE", &GuestCore::on_job_news},
+        {"JOB_STATUS_CHANGE", &GuestCore::on_job_news},    {"RESUME", &GuestCore::on_resume},
     };
     const auto self = shared_from_this();
     const auto step = life.on_event(name, data);
@@ -297,6 +302,10 @@ void GuestCore::on_migration_news(const json&) {
 
 void GuestCore::on_job_news(const json&) {
     for (const auto& waiting : std::exchange(waiting_for_job_, {})) waiting.set();
+}
+
+void GuestCore::on_resume(const json&) {
+    if (!record.closing.empty()) scope.spawn(quietly(shared_from_this(), close_sets(shared_from_this())));
 }
 
 // ---- the process

@@ -115,6 +115,7 @@ private:
     void on_tray(const nlohmann::json& data);
     void on_migration_news(const nlohmann::json& data);
     void on_job_news(const nlohmann::json& data);
+    void on_resume(const nlohmann::json& data);
     void monitor_ended(const Error& why);
     void process_gone();
 

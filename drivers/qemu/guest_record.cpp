@@ -25,6 +25,38 @@ std::vector<std::string> words_of(const json& list) {
     return words;
 }
 
+using Parts = std::map<std::string, std::vector<std::string>, std::less<>>;
+
+void read_parts(const json& stored, Parts& parts) {
+    for (const auto& [alias, list] : stored.items()) parts[alias] = words_of(list);
+}
+
+bool speaks_of(const std::vector<std::string>& parts, const std::string& node) {
+    return std::ranges::find(parts, "blockdev:" + node) != parts.end();
+}
+bool speaks_of(const Parts& all, const std::string& node) {
+    return std::ranges::any_of(all, [&](const auto& each) { return speaks_of(each.second, node); });
+}
+
+/// Without those that QEMU has closed.
+json images_text(const GuestRecord& record) {
+    json images = json::object();
+    for (const auto& [node, image] : record.images)
+        if (speaks_of(record.parts, node) || speaks_of(record.changing, node) || speaks_of(record.coming, node))
+            images[node] = {{"path", image.file.path},
+                            {"format", image.file.format},
+                            {"block-device", image.file.block_device},
+                            {"node", image.node},
+                            {"storage", image.storage}};
+    return images;
+}
+
+RecordedImage image_of(const json& stored) {
+    return {{text(stored, "path"), text(stored, "format"), flag(stored, "block-device")},
+            text(stored, "node"),
+            text(stored, "storage")};
+}
+
 json text_of(const std::vector<HelperRecord>& helpers) {
     json list = json::array();
     for (const auto& helper : helpers)
@@ -70,7 +102,12 @@ std::string GuestRecord::text() const {
                 {"coming", coming},
                 {"leaving", leaving},
                 {"nodes", nodes},
-                {"sets", sets}}
+                {"sets", sets},
+                {"images", images_text(*this)},
+                {"changing", changing},
+                {"job", job},
+                {"resume", resume},
+                {"closing", closing}}
         .dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -98,11 +135,17 @@ GuestRecord GuestRecord::from_text(const std::string& content) {
     record.rebooting = flag(stored, "rebooting");
     record.helpers = helpers_of(member(stored, "helpers"));
     record.network = flag(stored, "network");
-    for (const auto& [alias, list] : member(stored, "parts").items()) record.parts[alias] = words_of(list);
+    read_parts(member(stored, "parts"), record.parts);
     record.coming = words_of(member(stored, "coming"));
     for (auto& alias : words_of(member(stored, "leaving"))) record.leaving.insert(std::move(alias));
     record.nodes = static_cast<unsigned>(number(stored, "nodes"));
     record.sets = static_cast<unsigned>(number(stored, "sets"));
+    for (const auto& [node, image] : member(stored, "images").items()) record.images[node] = image_of(image);
+    read_parts(member(stored, "changing"), record.changing);
+    record.job = qemu::text(stored, "job");
+    record.resume = flag(stored, "resume");
+    for (const auto& set : member(stored, "closing"))
+        if (set.is_number_unsigned()) record.closing.insert(set.get<unsigned>());
     return record;
 }
 

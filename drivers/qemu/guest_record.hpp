@@ -9,9 +9,17 @@
 #include <vector>
 
 #include "qemu/helpers/helper_record.hpp"
+#include "virtbus/model/chain.hpp"
 #include "virtbus/state.hpp"
 
 namespace virtbus::qemu {
+
+/// An image that QEMU has open, and what it was told to open: the node of the image and the one it reads from, as JSON.
+struct RecordedImage {
+    ImageFile file;
+    std::string node, storage;
+    bool operator==(const RecordedImage&) const = default;
+};
 
 struct GuestRecord {
     std::uint32_t pid = 0;
@@ -25,12 +33,20 @@ struct GuestRecord {
     std::string reason;
     bool rebooting = false;  ///< the next power-off is half of a reboot
     std::vector<HelperRecord> helpers;
-    bool network = false;    ///< its sandbox lets QEMU open sockets of its own
+    bool network = false;  ///< its sandbox lets QEMU open sockets of its own
     /// What stands behind each device, as text of Part, those that others need first; the device itself is the last.
     std::map<std::string, std::vector<std::string>, std::less<>> parts;
     std::vector<std::string> coming;  ///< the same of a device that is being plugged
     std::set<std::string> leaving;    ///< devices that the guest was asked to give up
     unsigned nodes = 0, sets = 0;     ///< the highest numbers used for block nodes and descriptor sets
+
+    /// Local images, by their nodes.
+    std::map<std::string, RecordedImage, std::less<>> images;
+    /// What `parts` says of devices when the change of their chains that is under way has been made.
+    std::map<std::string, std::vector<std::string>, std::less<>> changing;
+    std::string job;             ///< what QEMU works on for that change, or for a snapshot
+    bool resume = false;         ///< the CPUs stand still for that change alone
+    std::set<unsigned> closing;  ///< sets that QEMU has let go of and closes when its CPUs run
 
     std::string text() const;
     /// Internal for text of another format or version.

@@ -7,6 +7,7 @@
 
 #include "qemu/agent/agent.hpp"
 #include "qemu/backup/bitmap_work.hpp"
+#include "qemu/block/disk_work.hpp"
 #include "qemu/hotplug/plug.hpp"
 #include "qemu/json.hpp"
 #include "qemu/migration.hpp"
@@ -139,6 +140,7 @@ public:
         return qemu::set_vcpus(core_, count, std::move(stop));
     }
     BitmapWork* bitmap_work() override { return bitmap_work_.get(); }
+    DiskWork* disk_work() override { return &disk_work_; }
     Task<Stats> stats(std::stop_token stop) override { return sample_stats(core_, std::move(stop)); }
     Task<> send_key(std::vector<std::string> keys, std::stop_token stop) override {
         return qemu::send_key(core_, std::move(keys), stop);
@@ -165,6 +167,7 @@ private:
     CapabilitiesOf capabilities_;
     std::unique_ptr<BitmapWork> bitmap_work_;
     QemuAgent agent_;
+    QemuDiskWork disk_work_{core_};
 };
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "qemu/backup/bitmap_work.hpp"
+#include "qemu/block/follow.hpp"
 #include "qemu/command_line.hpp"
 #include "qemu/guest_folder.hpp"
 #include "qemu/host_model.hpp"
@@ -392,8 +393,13 @@ Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const G
     }
     step.changed = true;  // its owner has not heard of a state from us
     core->apply(step);
-    if (silent) core->lost();
+    if (silent)
+        core->lost();
+    else
+        co_await quietly(core, recover(core));
     core->publish();
+    if (core->record.resume) scope.spawn(quietly(core, run_again(core)));
+    if (core->life.state() == State::running) scope.spawn(quietly(core, close_sets(core)));
     // Devices may have gone while no daemon watched.
     if (present.is_array()) scope.spawn(reconcile(core, std::move(present)));
     co_return core;

@@ -112,6 +112,8 @@ private:
         if (below.empty() && !line_.by_path() && said && !chain_.complete && is_unread(*said))
             line_.out.unread.push_back({disk_.target.dev, name + "-format"});
         line_.blockdev(node);
+        if (file && !line_.by_path())
+            line_.out.images[name + "-format"] = {file->path, said ? said->format : format, file->block_device};
         return name + "-format";
     }
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "qemu/block/open_images.hpp"
 #include "qemu/hotplug/departure.hpp"
 #include "qemu/hotplug/parts.hpp"
 #include "qemu/json.hpp"
@@ -133,6 +134,7 @@ void note_parts(GuestRecord& record, const CommandLine& line) {
     record.sets = highest_set(words);
     record.parts.clear();
     for (const auto& [alias, parts] : parts_of_devices(words)) record.parts[alias] = texts(parts);
+    note_images(record, line.images, words);
 }
 
 namespace {
@@ -160,7 +162,8 @@ Task<std::vector<Kept>> try_to_remove(CorePtr core, std::vector<std::string> par
             co_await answer.get(core->verb_deadline());
         } catch (const Error& error) {
             const bool known = part.starts_with("object:throttle-group-") || part.starts_with("set:");
-            if (!core->is_gone() && !known) kept.insert(kept.begin(), {part, error.what()});
+            const bool gone = std::string_view{error.what()}.find("Failed to find node") != std::string_view::npos;
+            if (!core->is_gone() && !known && !gone) kept.insert(kept.begin(), {part, error.what()});
         }
     }
     co_return kept;
@@ -210,6 +213,7 @@ Task<Prepared> prepare(CorePtr core, Known known, PlugPlan plan, Resources& reso
     prepared.devices = std::move(plan.devices);
     core->record.nodes = std::max(core->record.nodes, highest_node(prepared.words));
     core->record.sets = std::max(core->record.sets, highest_set(prepared.words));
+    note_images(core->record, prepared.line.images, prepared.words);
     prepared.descriptors = descriptors_of(prepared.words, core->record.sets);
     for (const auto& use : prepared.descriptors) core->record.sets = std::max(core->record.sets, use.set);
     co_return prepared;
@@ -395,8 +399,7 @@ Task<> reconcile(CorePtr core, json present) {
         if (!names.contains(alias)) gone.push_back(alias);
     for (const auto& alias : gone) co_await release(core, alias, {});
     if (core->record.coming.empty() || core->is_gone()) co_return;
-    log_warning(*core,
-                fmt::format("{}: a device that was being plugged when the daemon ended is taken away", core->who()));
+    log_warning(*core, fmt::format("{}: what was being plugged or taken away when the daemon ended goes", core->who()));
     std::vector<Part> devices, others;
     for (const auto& word : std::exchange(core->record.coming, {})) {
         auto part = Part::from_text(word);
