@@ -31,6 +31,8 @@ public:
     virtual void require_store_stays(const std::string& path) = 0;
     /// The name of another domain that has that device of the host; "" = nobody.
     virtual std::string holder_of(const std::string& device, const Machine& but) = 0;
+    /// The name of another domain that uses the image, or whose snapshots need it; "" when there is none.
+    virtual std::string user_of_image(const std::string& path, const Machine& but) const = 0;
     /// It is gone: found by nobody any more.
     virtual void remove(Machine& machine) = 0;
 };

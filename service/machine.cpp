@@ -11,6 +11,7 @@
 #include "service/metadata.hpp"
 #include "service/moments/backup.hpp"
 #include "service/moments/checkpoints.hpp"
+#include "service/moments/snapshots.hpp"
 
 namespace virtbus {
 
@@ -26,6 +27,7 @@ Machine::Machine(Context& context, std::string uuid, std::string name)
     view_.name = std::move(name);
     checkpoints_ = std::make_unique<CheckpointBook>(*this);
     backups_ = std::make_unique<BackupDesk>(*this, *checkpoints_);
+    snapshots_ = std::make_unique<SnapshotBook>(*this);
 }
 
 Machine::~Machine() = default;
@@ -36,6 +38,21 @@ Checkpoints& Machine::checkpoints() {
 
 Backups& Machine::backups() {
     return *backups_;
+}
+
+Snapshots& Machine::snapshots() {
+    return *snapshots_;
+}
+
+bool Machine::has_frozen(const std::string& path) const {
+    return snapshots_->uses(path);
+}
+
+Task<> Machine::settle_moments() {
+    if (!snapshots_->interrupted() && !checkpoints_->interrupted()) co_return;
+    const auto hold = co_await lane_.enter(nullptr, Lane::Subject::definition);
+    co_await checkpoints_->recover();
+    co_await snapshots_->recover();
 }
 
 // ---- the view
@@ -49,6 +66,7 @@ void Machine::load(Definition definition, const DomainConfig* config, bool autos
     if (config) show_definition(view_, *config);
     if (!definition_->problem().empty()) view_.state_reason = definition_->problem();
     checkpoints_->load();
+    snapshots_->load();
 }
 
 void Machine::show_definition(DomainView& view, const DomainConfig& config) const {
@@ -130,8 +148,13 @@ void Machine::appear(const DomainConfig& config) {
     context_.audience.domain_added(*this);
 }
 
+void Machine::vanish_if_gone() {
+    if (listed_ && !definition_ && !run_) vanish();
+}
+
 void Machine::vanish() {
     checkpoints_->forget();
+    snapshots_->forget();
     listed_ = false;
     context_.directory.remove(*this);
     context_.audience.domain_removed(view_);

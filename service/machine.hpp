@@ -15,7 +15,6 @@
 #include "service/definition.hpp"
 #include "service/domain.hpp"
 #include "service/lane.hpp"
-#include "service/moments/no_moments.hpp"
 #include "service/run.hpp"
 #include "service/status.hpp"
 
@@ -25,6 +24,7 @@ struct SavedFile;
 struct SaveTarget;
 class BackupDesk;
 class CheckpointBook;
+class SnapshotBook;
 
 /// What a start restores instead of booting.
 struct Incoming {
@@ -68,7 +68,7 @@ public:
     JobPtr detach_device(std::string xml, ChangeScope scope, bool force, Caller caller) override;
     JobPtr update_device(std::string xml, ChangeScope scope, bool force, Caller caller) override;
 
-    Snapshots& snapshots() override { return snapshots_; }
+    Snapshots& snapshots() override;
     Checkpoints& checkpoints() override;
     Backups& backups() override;
 
@@ -104,12 +104,17 @@ public:
     bool has_store(const std::string& path) const;
     /// Its run has that device of the host.
     bool holds(const std::string& device) const { return run_ && run_->resources && run_->resources->holds(device); }
+    /// One of its snapshots needs the image.
+    bool has_frozen(const std::string& path) const;
+    /// Finishes or undoes what an earlier daemon was doing with its snapshots.
+    Task<> settle_moments();
     /// The jobs that concern it have changed.
     void refresh_jobs();
 
 private:
     friend BackupDesk;
     friend CheckpointBook;
+    friend SnapshotBook;
 
     // ---- GuestEvents
     void state_changed(State state, std::string reason) override;
@@ -134,7 +139,9 @@ private:
     void show_run(DomainView& view) const;
     void show_stored(DomainView& view) const;
     bool live_differs() const;
+    void take_config(DomainConfig config);
     void vanish();
+    void vanish_if_gone();
     void log(Priority priority, const std::string& message) const;
 
     // ---- guards
@@ -241,7 +248,8 @@ private:
     std::optional<Definition> definition_;
     RunPtr run_;
     bool listed_ = false;
-    NoSnapshots snapshots_;
+    bool outlives_run_ = false;  ///< it is to run anew at once, transient or not
+    std::unique_ptr<SnapshotBook> snapshots_;
     std::unique_ptr<CheckpointBook> checkpoints_;
     std::unique_ptr<BackupDesk> backups_;
 };

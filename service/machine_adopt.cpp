@@ -5,6 +5,7 @@
 #include "service/machine.hpp"
 #include "service/moments/backup.hpp"
 #include "service/moments/checkpoints.hpp"
+#include "service/moments/snapshots.hpp"
 
 namespace virtbus {
 
@@ -23,6 +24,7 @@ Task<> Machine::adopt(LiveStatus status, DomainConfig config, std::vector<std::s
     run->resources = std::make_unique<ResourceBroker>(broker_setting(), status.links);
     run_ = run;
     if (!definition_) checkpoints_->load();
+    if (!definition_) snapshots_->load();
     show_run(view_);
     view_.state = status.state;
     view_.state_reason = status.reason;
@@ -62,6 +64,7 @@ Task<> Machine::adopt(LiveStatus status, DomainConfig config, std::vector<std::s
     if (run_ != run || run->over()) co_return;
     backups_->clear_leftovers();
     co_await checkpoints_->recover();
+    co_await snapshots_->recover();
     if (run_ != run || run->over()) co_return;
     if (dies_with) {
         die_with(run, *dies_with);

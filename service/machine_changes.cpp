@@ -7,6 +7,7 @@
 #include "service/domain_view.hpp"
 #include "service/machine.hpp"
 #include "service/metadata.hpp"
+#include "service/moments/snapshots.hpp"
 #include "service/xml/domain_xml.hpp"
 
 namespace virtbus {

@@ -122,18 +122,18 @@ Task<> Machine::finish_run() {
         log(Priority::warning, fmt::format("Cleaning up after it did not work: {}", e.what()));
     }
     run_.reset();
-    if (!definition_) vanish();
+    if (!definition_ && !outlives_run_) vanish();
 }
 
 Task<> Machine::clear_leftovers(RunPtr run) {
     auto& store = context_.store;
-    if (definition_) co_return;
+    if (definition_ || outlives_run_) co_return;
     if (run->remove_nvram) {
         co_await store.remove_all(Kept::nvram, view_.uuid);
         if (const auto named = variable_store(run->live.os); !named.empty()) co_await store.remove_nvram(named);
     }
-    if (store.snapshots(view_.uuid) > 0) co_await store.remove_all(Kept::snapshots, view_.uuid);
-    if (store.checkpoints(view_.uuid) > 0) co_await store.remove_all(Kept::checkpoints, view_.uuid);
+    co_await store.remove_all(Kept::snapshots, view_.uuid);
+    co_await store.remove_all(Kept::checkpoints, view_.uuid);
     bool keep_tpm = run->keep_tpm || run->saved;  // what was saved wants it again
     for (const auto& tpm : run->live.devices.tpms) keep_tpm = keep_tpm || tpm.backend.persistent_state.value_or(false);
     if (store.has_tpm(view_.uuid) && (run->remove_tpm || !keep_tpm)) co_await store.remove_all(Kept::tpm, view_.uuid);

@@ -24,7 +24,10 @@ void Machine::rebooted() {
 }
 
 void Machine::config_changed(DomainConfig config) {
-    if (!run_ || !run_->guest || run_->over()) return;
+    if (run_ && run_->guest && !run_->over()) take_config(std::move(config));
+}
+
+void Machine::take_config(DomainConfig config) {
     const auto& before = run_->live;
     follow_live(before, config);
     // The driver knows nothing of what was said about the running domain since it started.

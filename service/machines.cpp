@@ -94,6 +94,20 @@ void Machines::release_name(const std::string& name, Machine& machine) {
         by_name_.erase(found);
 }
 
+std::string Machines::user_of_image(const std::string& path, const Machine& but) const {
+    const auto names_it = [&](const Fields& disk) {
+        return std::ranges::any_of(disk, [&](const auto& field) {
+            const auto* text = std::get_if<std::string>(&field.second);
+            return field.first == "source" && text && *text == path;
+        });
+    };
+    for (const auto& [uuid, machine] : by_uuid_)
+        if (machine.get() != &but &&
+            (std::ranges::any_of(machine->view().disks, names_it) || machine->has_frozen(path)))
+            return machine->view().name;
+    return {};
+}
+
 void Machines::remove(Machine& machine) {
     const auto keep = machine.shared_from_this();
     std::erase_if(by_name_, [&](const auto& entry) { return entry.second == &machine; });

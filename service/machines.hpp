@@ -50,6 +50,7 @@ public:
     void release_name(const std::string& name, Machine& machine) override;
     void require_store_stays(const std::string& path) override;
     std::string holder_of(const std::string& device, const Machine& but) override;
+    std::string user_of_image(const std::string& path, const Machine& but) const override;
     void remove(Machine& machine) override;
 
     // ---- at start

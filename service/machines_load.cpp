@@ -27,6 +27,17 @@ bool is_name(const std::string& name) {
 
 }  // namespace
 
+namespace {
+
+Task<> settle_moments(MachinePtr machine) {
+    try {
+        co_await machine->settle_moments();
+    } catch (const std::exception&) {  // the lane is given up only when the daemon ends
+    }
+}
+
+}  // namespace
+
 struct Machines::LoadMarks {
     std::set<std::string> autostart, managed_save;
 };
@@ -54,6 +65,8 @@ Task<> Machines::load() {
     // After the sound ones, so that a broken file takes no name or UUID away from one.
     for (const auto& [file, problem] : broken) load_broken(file, problem);
     co_await load_runs();
+    // What is left to do may take long; each machine's verbs wait for it in its lane.
+    for (const auto& entry : by_uuid_) context_.scope.spawn(settle_moments(entry.second));
 }
 
 bool Machines::refuse_double(const Store::DefinitionFile& file, const std::string& uuid, const std::string& name) {

@@ -152,6 +152,7 @@ struct ImageFacts {
 class Images {
 public:
     virtual ~Images() = default;
+    /// Of an image that somebody writes to: its size and what it lies on.
     virtual Task<ImageFacts> examine(ImageFile image, std::stop_token stop) = 0;
 
     virtual Task<> take(ImageFile image, std::string tag, std::stop_token stop) = 0;

@@ -8,6 +8,10 @@ namespace {
 
 using Undefining = Definitions;
 
+std::string record(const std::string& name) {
+    return "<domainsnapshot><name>" + name + "</name><state>shutoff</state></domainsnapshot>";
+}
+
 TEST_F(Undefining, UndefineRemovesTheDefinitionAndItsAutostartLink) {
     boot();
     define(xml("web"));
@@ -24,8 +28,8 @@ TEST_F(Undefining, UndefineRemovesTheDefinitionAndItsAutostartLink) {
 TEST_F(Undefining, UndefineAsksItsQuestionsInOrderBeforeItChangesAnything) {
     boot();
     define(xml("web"));
-    write(state("snapshots", "web", "/s1.xml"), "x");
-    write(state("snapshots", "web", "/s2.xml"), "x");
+    write(state("snapshots", "web", "/s1.xml"), record("s1"));
+    write(state("snapshots", "web", "/s2.xml"), record("s2"));
     write(state("checkpoints", "web", "/c1.xml"), "x");
     write(state("save", "web", ".save"), "x");
     write(state("nvram", "web", "_VARS.fd"), "x");
@@ -96,7 +100,7 @@ TEST_F(Undefining, UndefineOfARunningDomainMakesItTransient) {
     boot();
     const auto domain = running("web");
     write(state("nvram", "web", "_VARS.fd"), "x");
-    write(state("snapshots", "web", "/s1.xml"), "x");
+    write(state("snapshots", "web", "/s1.xml"), record("s1"));
     EXPECT_REFUSED(undefine("web"), Code::has_nvram, "");
     undefine("web", {.nvram = true});
     EXPECT_FALSE(domain->view().persistent);
@@ -142,7 +146,7 @@ TEST_F(Undefining, AnUndefineIsWholeOrNotAtAllWhereverTheDaemonDies) {
         boot();
         define(xml("web"));
         finish(get("web")->set_autostart(true, caller));
-        write(state("snapshots", "web", "/s1.xml"), "x");
+        write(state("snapshots", "web", "/s1.xml"), record("s1"));
         write(state("save", "web", ".save"), "x");
         write(state("nvram", "web", "_VARS.fd"), "x");
         files.steps_left = steps;

@@ -61,8 +61,17 @@ const Qcow2Snapshot* find_snapshot(const Qcow2Tables& tables, const std::string&
     return found == tables.snapshots.end() ? nullptr : &*found;
 }
 
+bool is_used(const OpenImage& image) {
+    try {
+        require_unused(image.fd.get(), image.file.path);
+    } catch (const Error& error) {
+        if (error.code() != Code::device_in_use) throw;
+        return true;
+    }
+    return false;
+}
+
 ImageFacts facts_of(const OpenImage& image) {
-    require_unused(image.fd.get(), image.file.path);
     ImageFacts facts;
     facts.size = image.header.virtual_size;
     // What lies on a server is not followed here; a local file that is wrong is worth an error.
@@ -73,7 +82,7 @@ ImageFacts facts_of(const OpenImage& image) {
         name.clear();
     }
     if (!name.empty()) facts.backing = image_below(image);
-    if (image.header.format != ImageFormat::qcow2) return facts;
+    if (image.header.format != ImageFormat::qcow2 || is_used(image)) return facts;
     auto tables = read_qcow2_tables(image.fd.get(), image.file.path);
     for (auto& snapshot : tables.snapshots) facts.tags.push_back(std::move(snapshot.tag));
     for (auto& bitmap : tables.bitmaps)
