@@ -177,6 +177,29 @@ Task<> SnapshotBook::remove_external(JobPtr job, const MomentEntry& entry_now) {
     machine_.require_no_managed_save("delete-snapshot");
     Removal removal{job, entry.name, ChainGraph{images()}, running()};
     co_await learn_chains(removal.graph, job->stop());
+    if (!index_.pending.empty()) {
+        co_await note_earlier_merges(removal, entry);
+        co_await remove_external_rest(removal, index_.get(entry.name));
+        co_return;
+    }
+    co_await remove_external_rest(removal, entry);
+}
+
+/// A daemon before this one had QEMU exchange the images and could not put it on record: the guest writes to what was
+/// frozen, with nothing on it in its chain.
+Task<> SnapshotBook::note_earlier_merges(Removal& removal, MomentEntry entry) {
+    for (const auto& part : entry.disks) {
+        if (part.place != SnapshotPlace::external || !removal.run || !writes_to(part.target, part.frozen.path)) continue;
+        const auto overlays = removal.graph.on_top_of(part.frozen.path);
+        if (overlays.size() != 1) continue;
+        const auto& overlay = overlays.front();
+        co_await note_merged(removal.name, part.target, {{overlay.path, part.frozen}},
+                             made_here(overlay.path) ? overlay : ImageFile{});
+    }
+}
+
+Task<> SnapshotBook::remove_external_rest(Removal& removal, MomentEntry entry) {
+    const auto job = removal.job;
     for (const auto& part : entry.disks)
         if (part.place == SnapshotPlace::external) co_await guard_merge(removal, part);
     if (index_.pending.empty()) co_await begin_pending({.verb = Pending::Verb::remove, .name = entry.name});

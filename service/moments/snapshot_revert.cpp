@@ -7,6 +7,7 @@
 
 #include "service/machine.hpp"
 #include "service/moments/chain_graph.hpp"
+#include "service/moments/checkpoints.hpp"
 #include "service/moments/snapshot_plan.hpp"
 #include "service/moments/snapshots.hpp"
 #include "service/saved_file.hpp"
@@ -331,6 +332,7 @@ Task<> SnapshotBook::end_external(Reversion& it, MomentEntry fresh, DomainConfig
     }
     co_await save(std::move(next));
     for (const auto& path : gone) co_await try_remove_file(path);
+    co_await machine_.checkpoints_->drop_newer(it.entry.creation_time);
 }
 
 // ---- what both need
@@ -364,6 +366,7 @@ Task<> SnapshotBook::end_reversion(Reversion& it) {
     next.set_current(it.entry.name);
     next.pending.clear();
     co_await save(std::move(next));
+    co_await machine_.checkpoints_->drop_newer(it.entry.creation_time);
 }
 
 Task<> SnapshotBook::start_reverted(Reversion& it) {

@@ -8,6 +8,7 @@
 
 #include "service/domain_view.hpp"
 #include "service/machine.hpp"
+#include "service/moments/checkpoints.hpp"
 #include "service/moments/snapshot_plan.hpp"
 #include "service/parallel.hpp"
 #include "service/xml/domain_xml.hpp"

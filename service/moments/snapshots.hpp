@@ -123,6 +123,8 @@ private:
     Task<> remove_one(JobPtr job, std::string name);
     Task<> remove_tags(MomentEntry entry, RunPtr run, std::stop_token stop);
     Task<> remove_external(JobPtr job, const MomentEntry& entry);
+    Task<> note_earlier_merges(Removal& removal, MomentEntry entry);
+    Task<> remove_external_rest(Removal& removal, MomentEntry entry);
     Task<> forget_entry(std::string name);
     Task<> give_up_removal();
     std::vector<std::string> leftovers(MomentIndex& next) const;
