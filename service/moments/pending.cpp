@@ -12,7 +12,8 @@ namespace virtbus {
 
 namespace {
 
-constexpr std::array verbs{std::string_view{"create"}, std::string_view{"remove"}, std::string_view{"revert"}};
+constexpr std::array verbs{std::string_view{"create"}, std::string_view{"remove"}, std::string_view{"revert"},
+                           std::string_view{"tidy"}};
 
 struct Flag {
     std::string_view name;

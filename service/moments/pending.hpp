@@ -14,7 +14,7 @@
 namespace virtbus {
 
 struct Pending {
-    enum class Verb { create, remove, revert } verb = Verb::create;
+    enum class Verb { create, remove, revert, tidy } verb = Verb::create;
     std::string name;
     std::optional<MomentEntry> entry;  ///< create: as it shall be; revert: whose disks have the fresh overlays
     bool running = false;              ///< the CPUs ran
@@ -24,7 +24,7 @@ struct Pending {
     bool unrecorded = false;           ///< create: no snapshot is to be recorded
     std::string temporary;             ///< create: of the file for the memory
     std::string tag;                   ///< revert: of the safety snapshots; "" = none
-    std::vector<ImageFile> images;     ///< that have it, or are to be merged
+    std::vector<ImageFile> images;     ///< that have it; remove, tidy: that nobody needs any more
     std::string definition;            ///< revert: the stored definition before it
 };
 

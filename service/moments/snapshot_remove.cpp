@@ -85,7 +85,12 @@ Task<> SnapshotBook::remove_one(JobPtr job, std::string name) {
         error = std::current_exception();
     }
     if (!error) co_return;
-    co_await give_up_removal();
+    // What has been merged stays merged, and the snapshot keeps what is left of it.
+    try {
+        co_await tidy();
+    } catch (const std::exception& e) {
+        machine_.log(Priority::warning, fmt::format("After a deletion that failed: {}", e.what()));
+    }
     std::rethrow_exception(error);
 }
 
@@ -124,10 +129,9 @@ Task<> SnapshotBook::forget_entry(std::string name) {
     const auto entry = index_.get(name);
     auto next = index_;
     next.remove(name);
-    const auto gone = leftovers(next);
+    for (const auto& path : leftovers(next)) co_await try_remove_file(path);
     next.pending.clear();
     co_await save(std::move(next));
-    for (const auto& path : gone) co_await try_remove_file(path);
     try {
         co_await shelf_.remove(entry.id);
     } catch (const std::exception& e) {
@@ -136,17 +140,11 @@ Task<> SnapshotBook::forget_entry(std::string name) {
     }
 }
 
-/// What has been merged stays merged, and the snapshot keeps what is left of it.
-Task<> SnapshotBook::give_up_removal() {
-    try {
-        auto next = index_;
-        const auto gone = leftovers(next);
-        next.pending.clear();
-        co_await save(std::move(next));
-        for (const auto& path : gone) co_await try_remove_file(path);
-    } catch (const std::exception& e) {
-        machine_.log(Priority::warning, fmt::format("After a deletion that failed: {}", e.what()));
-    }
+Task<> SnapshotBook::tidy() {
+    auto next = index_;
+    for (const auto& path : leftovers(next)) co_await try_remove_file(path);
+    next.pending.clear();
+    co_await save(std::move(next));
 }
 
 /// Files that the merges of the operation under way have left, which nobody needs any more.
@@ -154,7 +152,7 @@ std::vector<std::string> SnapshotBook::leftovers(MomentIndex& next) const {
     std::vector<std::string> gone;
     if (index_.pending.empty()) return gone;
     for (const auto& image : decode_pending(index_.pending).images) {
-        if (is_top(image.path)) continue;
+        if (is_top(image.path) || uses(image.path)) continue;
         gone.push_back(image.path);
         next.made.erase(image.path);
     }
@@ -185,11 +183,11 @@ Task<> SnapshotBook::remove_external(JobPtr job, const MomentEntry& entry_now) {
     co_await remove_external_rest(removal, entry);
 }
 
-/// A daemon before this one had QEMU exchange the images and could not put it on record: the guest writes to what was
-/// frozen, with nothing on it in its chain.
+/// A daemon before this one has merged and could not put it on record: what was frozen is written to, so what lies on
+/// it is out of use.
 Task<> SnapshotBook::note_earlier_merges(Removal& removal, MomentEntry entry) {
     for (const auto& part : entry.disks) {
-        if (part.place != SnapshotPlace::external || !removal.run || !writes_to(part.target, part.frozen.path)) continue;
+        if (part.place != SnapshotPlace::external || !writes_to(part.target, part.frozen.path)) continue;
         const auto overlays = removal.graph.on_top_of(part.frozen.path);
         if (overlays.size() != 1) continue;
         const auto& overlay = overlays.front();

@@ -322,16 +322,15 @@ Task<> SnapshotBook::end_external(Reversion& it, MomentEntry fresh, DomainConfig
     for (const auto& part : fresh.disks)
         if (part.place == SnapshotPlace::external) next.made.insert(part.overlay.path);
     next.set_current(it.entry.name);
-    next.pending.clear();
-    std::vector<std::string> gone;
+    Pending rest{.verb = Pending::Verb::tidy, .name = it.entry.name};
     for (const auto& disk : before.devices.disks) {
         const auto top = top_image(disk);
         if (!top || !made_here(top->path) || is_top(top->path) || uses(top->path)) continue;
-        gone.push_back(top->path);
-        next.made.erase(top->path);
+        rest.images.push_back(*top);
     }
+    next.pending = rest.images.empty() ? std::string{} : encode(rest);
     co_await save(std::move(next));
-    for (const auto& path : gone) co_await try_remove_file(path);
+    if (!index_.pending.empty()) co_await tidy();
     co_await machine_.checkpoints_->drop_newer(it.entry.creation_time);
 }
 

@@ -146,6 +146,9 @@ Task<> SnapshotBook::recover() {
             case Pending::Verb::revert:
                 co_await recover_reversion(std::move(note));
                 break;
+            case Pending::Verb::tidy:
+                co_await tidy();
+                break;
         }
     } catch (const std::exception& e) {
         machine_.log(Priority::error,

@@ -126,7 +126,8 @@ private:
     Task<> note_earlier_merges(Removal& removal, MomentEntry entry);
     Task<> remove_external_rest(Removal& removal, MomentEntry entry);
     Task<> forget_entry(std::string name);
-    Task<> give_up_removal();
+    /// Removes what the note says that nobody needs any more, then the note.
+    Task<> tidy();
     std::vector<std::string> leftovers(MomentIndex& next) const;
     bool is_frozen_elsewhere(const std::string& path, const std::string& but) const;
     Task<> guard_merge(Removal& removal, const MomentDisk& part);

@@ -28,8 +28,8 @@ struct SmallDisk final : testing::Environment {
     void SetUp() override {
         if (::unshare(CLONE_NEWNS) != 0) return;
         if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return;
-        if (::mount("small", folder.path.c_str(), "tmpfs", 0, "size=4m") != 0) return;
-        path = folder.path;
+        if (::mount("small", folder.path().c_str(), "tmpfs", 0, "size=4m") != 0) return;
+        path = folder.path();
     }
     void TearDown() override {
         if (!path.empty()) ::umount(path.c_str());

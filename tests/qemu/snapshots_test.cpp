@@ -55,8 +55,8 @@ protected:
     std::string image(const std::string& name) const { return root + "/" + name + ".qcow2"; }
     /// Writes a value into one cell of an image that nobody uses.
     static void put(const std::string& path, std::size_t at, unsigned value) {
-        ASSERT_TRUE_(shell("qemu-io -f qcow2 -c 'write -P " + std::to_string(value) + " " +
-                           std::to_string(at * cell) + " " + std::to_string(cell) + "' " + path) == 0);
+        ASSERT_TRUE_(shell("qemu-io -f qcow2 -c 'write -P " + std::to_string(value) + " " + std::to_string(at * cell) +
+                           " " + std::to_string(cell) + "' " + path) == 0);
     }
     /// What the guest would see there: the values of the cells; 256 for a cell that holds different bytes.
     std::vector<unsigned> seen(const std::string& path) const {
@@ -90,8 +90,9 @@ protected:
     }
     void stop() { finish(web()->stop({}, caller)); }
     void take(const std::string& name, SnapshotCreateOptions options = {}, const std::string& inner = {}) {
-        finish(web()->snapshots().create("<domainsnapshot><name>" + name + "</name>" + inner + "</domainsnapshot>",
-                                         options, caller)
+        finish(web()
+                   ->snapshots()
+                   .create("<domainsnapshot><name>" + name + "</name>" + inner + "</domainsnapshot>", options, caller)
                    .job);
     }
     void take_outside(const std::string& name) { take(name, {.disk_only = true}); }
@@ -138,8 +139,8 @@ private:
         const char* launcher = std::getenv("VIRTBUS_LAUNCHER");
         if (!launcher) throw std::runtime_error{"VIRTBUS_LAUNCHER must name virtbus-launch"};
         plain_units_ = std::make_unique<systemd::PlainUnits>(host.loop, launcher, std::nullopt);
-        return Ports{host.loop,     clock,         host.outside_workers, files, host.spawner, log, *plain_units_,
-                     ports->folders, ports->boot_id, false};
+        return Ports{host.loop, clock,         host.outside_workers, files,          host.spawner,
+                     log,       *plain_units_, ports->folders,       ports->boot_id, false};
     }
     std::unique_ptr<systemd::PlainUnits> plain_units_;
     Ports qemu_ports_;
@@ -435,10 +436,49 @@ TEST_F(Crashes, DeletingOutside) {
         },
         [&] { remove("s1"); },
         [&](bool) {
-            EXPECT_TRUE(names().empty()) << "it is finished";
-            EXPECT_EQ(top("vda"), image("a"));
+            EXPECT_EQ(top("vda"), names().empty() ? image("a") : root + "/a.s1")
+                << "it is finished, or was never begun";
+            EXPECT_EQ(exists(root + "/a.s1"), !names().empty());
             EXPECT_EQ(seen(top("vda")), (Cells{1, 2, 0, 0}));
-            EXPECT_FALSE(exists(root + "/a.s1"));
+        });
+}
+
+TEST_F(Crashes, DeletingOutsideARunningDomain) {
+    at_every_step(
+        [&] {
+            define_web();
+            take_outside("s1");
+            put(top("vda"), 1, 2);
+            start();
+        },
+        [&] { remove("s1"); },
+        [&](bool) {
+            EXPECT_EQ(web()->view().state, State::paused);
+            const auto live = top("vda");
+            stop();
+            EXPECT_EQ(top("vda"), live) << "what is stored goes on where the guest wrote";
+            EXPECT_EQ(top("vda"), names().empty() ? image("a") : root + "/a.s1");
+            EXPECT_EQ(exists(root + "/a.s1"), !names().empty());
+            EXPECT_EQ(seen(top("vda")), (Cells{1, 2, 0, 0}));
+        });
+}
+
+TEST_F(Crashes, RevertingOutside) {
+    at_every_step(
+        [&] {
+            define_web();
+            take_outside("s1");
+            put(top("vda"), 1, 2);
+        },
+        [&] { revert("s1"); },
+        [&](bool done) {
+            const auto reverted = top("vda") != root + "/a.s1";
+            EXPECT_EQ(seen(top("vda")), reverted ? (Cells{1, 0, 0, 0}) : (Cells{1, 2, 0, 0}));
+            EXPECT_EQ(exists(root + "/a.s1"), !reverted) << "what is given up goes, what is needed stays";
+            EXPECT_EQ(exists(root + "/a.s1.1"), reverted);
+            if (done) EXPECT_TRUE(reverted);
+            std::filesystem::remove(root + "/a.s1.1");
+            std::filesystem::remove(root + "/b.s1.1");
         });
 }
 
