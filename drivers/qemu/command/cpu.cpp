@@ -12,13 +12,19 @@ namespace virtbus::qemu {
 
 namespace {
 
+/// -cpu knows no way to say a comma in a value.
+bool fits_cpu_option(std::string_view value) {
+    return value.find(',') == value.npos;
+}
+
 /// The host's own model, or what TCG can do at most; named by QEMU itself so that it says what the guest gets.
 KeyValues like_host(const Argv& line) {
     const bool kvm = line.config.type == "kvm";
     const CpuExpansion& host = line.capabilities.host_cpu(line.config.type);
     if (!kvm || !host.known()) return KeyValues{kvm ? "host" : "max"};
     KeyValues cpu{require_word(host.base, "CPU model")};
-    for (const auto& [name, value] : host.words) cpu.add(require_word(name, "CPU property"), value);
+    for (const auto& [name, value] : host.words)
+        if (fits_cpu_option(value)) cpu.add(require_word(name, "CPU property"), value);
     for (const auto& feature : host.features) cpu.add(require_word(feature, "CPU feature"), true);
     return cpu;
 }
@@ -117,7 +123,8 @@ void add_features(KeyValues& out, const Argv& line) {
     const Cpu& cpu = *line.config.cpu;
     const CpuExpansion& host = line.capabilities.host_cpu(line.config.type);
     if (cpu.model) out.add_text("vendor", cpu.model->vendor_id);
-    for (const auto& property : cpu.properties) out.add(require_word(property.name, "CPU property"), property.value);
+    for (const auto& property : cpu.properties)
+        if (fits_cpu_option(property.value)) out.add(require_word(property.name, "CPU property"), property.value);
     for (const auto& feature : cpu.features) {
         const std::string name = feature_name(feature.name);
         if (name.empty()) continue;
@@ -152,6 +159,13 @@ void add_cpu(Argv& line) {
         if (panic.model == "hyperv") cpu.add("hv-crash", true);
     if (config.features && config.features->pmu) cpu.add("pmu", config.features->pmu->on());
     line.arg("-cpu", cpu);
+    const auto model = cpu.text().substr(0, cpu.text().find(','));
+    for (const auto& property : config.cpu ? config.cpu->properties : std::vector<CpuProperty>{})
+        if (!fits_cpu_option(property.value))
+            line.arg("-global", KeyValues{}
+                                    .add("driver", fmt::format("{}-{}-cpu", model, config.os.arch))
+                                    .add("property", require_word(property.name, "CPU property"))
+                                    .add("value", property.value));
 }
 
 }  // namespace virtbus::qemu
