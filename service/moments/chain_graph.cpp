@@ -7,6 +7,7 @@
 
 #include <filesystem>
 
+#include "service/moments/looking.hpp"
 #include "virtbus/fd.hpp"
 
 namespace virtbus {
@@ -14,11 +15,6 @@ namespace virtbus {
 namespace {
 
 constexpr std::size_t deepest = 200, most_entries = 4096;
-
-bool exists(const std::string& path) {
-    struct stat facts{};
-    return ::stat(path.c_str(), &facts) == 0;
-}
 
 bool is_same(const std::string& one, const std::string& two) {
     std::error_code ignored;
@@ -47,7 +43,8 @@ std::vector<std::string> qcow2_files(const std::string& folder) {
 
 Task<> ChainGraph::follow(ImageFile top, std::stop_token stop) {
     for (std::size_t depth = 0; depth < deepest; ++depth) {
-        if (top.path.empty() || images_of_.contains(top.path) || !exists(top.path)) co_return;
+        if (top.path.empty() || images_of_.contains(top.path)) co_return;
+        if (!(co_await look_at(workers_, top.path, stop)).there) co_return;
         const auto path = top.path;
         images_of_.emplace(path, top);
         const auto facts = co_await images_.examine(top, stop);
@@ -84,9 +81,9 @@ std::vector<ImageFile> ChainGraph::chain(const std::string& top) const {
     return images;
 }
 
-Task<std::vector<std::string>> ChainGraph::strangers(Workers& workers, std::string path, std::stop_token stop) {
+Task<std::vector<std::string>> ChainGraph::strangers(std::string path, std::stop_token stop) {
     const auto folder = path.substr(0, path.rfind('/') + 1);
-    const auto files = co_await workers.run(
+    const auto files = co_await workers_.run(
         "looking for other images on " + path, [folder] { return qcow2_files(folder); }, in(Duration{30'000}), stop);
     std::vector<std::string> found;
     for (const auto& file : files) {

@@ -16,7 +16,7 @@ namespace virtbus {
 
 class ChainGraph {
 public:
-    explicit ChainGraph(Images& images) : images_{images} {}
+    ChainGraph(Images& images, Workers& workers) : images_{images}, workers_{workers} {}
 
     /// Follows the chain from there down. An image that is not there is left out.
     Task<> follow(ImageFile top, std::stop_token stop);
@@ -31,10 +31,11 @@ public:
     std::vector<ImageFile> chain(const std::string& top) const;
 
     /// qcow2 images in the same folder that lie on `path` and that nobody led to. Bounded.
-    Task<std::vector<std::string>> strangers(Workers& workers, std::string path, std::stop_token stop);
+    Task<std::vector<std::string>> strangers(std::string path, std::stop_token stop);
 
 private:
     Images& images_;
+    Workers& workers_;
     std::map<std::string, ImageFile> images_of_;
     std::map<std::string, ImageFile> below_;
 };

@@ -2,11 +2,11 @@
 // Creating a snapshot. The note of what is under way names everything that is made, before it is made; the index gets
 // the entry in the same write that takes the note away.
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 
 #include "service/machine.hpp"
+#include "service/moments/looking.hpp"
 #include "service/moments/snapshot_plan.hpp"
 #include "service/moments/snapshots.hpp"
 #include "service/saved_file.hpp"
@@ -19,11 +19,6 @@ namespace {
 
 /// Long enough for the largest memory on a slow disk; a hung one must not hold the domain for ever.
 constexpr Duration overlay_patience{60'000};
-
-bool is_taken(const std::string& path) {
-    struct stat facts{};
-    return ::stat(path.c_str(), &facts) == 0 && !(S_ISREG(facts.st_mode) && facts.st_size == 0);
-}
 
 }  // namespace
 
@@ -103,7 +98,7 @@ Task<> SnapshotBook::do_create(JobPtr job, SnapshotConfig wanted, std::string na
     record.domain = render(creation->config, {.text = Text::stored, .secure = true});
     if (creation->run && machine_.definition_ && machine_.live_differs())
         record.inactive_domain = machine_.definition_->text();
-    require_overlays_free(*creation);
+    co_await require_overlays_free(*creation);
     if (creation->run)
         co_await take_running(*creation);
     else
@@ -130,15 +125,17 @@ Pending SnapshotBook::note_of(const Creation& creation) const {
             .temporary = creation.memory ? creation.memory->file->temporary : std::string{}};
 }
 
-void SnapshotBook::require_overlays_free(const Creation& creation) const {
-    if (creation.options.reuse_external) return;
+Task<> SnapshotBook::require_overlays_free(const Creation& creation) {
+    if (creation.options.reuse_external) co_return;
+    auto& workers = machine_.context_.ports.workers;
+    const auto stop = creation.job->stop();
     for (const auto& overlay : creation.overlays())
-        if (!overlay.image.block_device && is_taken(overlay.image.path))
+        if (!overlay.image.block_device && (co_await look_at(workers, overlay.image.path, stop)).taken)
             throw Error{Code::already_exists,
                         fmt::format("the overlay {} for disk '{}' is there already and is not empty; remove it, name "
                                     "another, or give 'reuse-external'",
                                     overlay.image.path, overlay.disk)};
-    if (!creation.entry.memory_file.empty() && is_taken(creation.entry.memory_file))
+    if (!creation.entry.memory_file.empty() && (co_await look_at(workers, creation.entry.memory_file, stop)).taken)
         throw Error{Code::already_exists,
                     fmt::format("the file {} for the memory is there already and is not empty; remove it or name "
                                 "another",
@@ -378,7 +375,7 @@ Task<> SnapshotBook::recover_creation(Pending note) {
         if (disk.place != SnapshotPlace::external) continue;
         outside = true;
         taken = taken && writes_to(disk.target, disk.overlay.path);
-        there = there && machine_.context_.store.exists(disk.overlay.path);
+        there = there && co_await is_there(disk.overlay.path);
     }
     // The guest went with the daemon, and may have written to the overlays before: with them nothing is lost.
     if (outside && !taken && note.active && !run) taken = there;
@@ -395,8 +392,7 @@ Task<> SnapshotBook::recover_creation(Pending note) {
     } else {
         machine_.log(Priority::warning,
                      fmt::format("The creation of the snapshot '{}' was interrupted and is finished", entry.name));
-        if (!entry.memory_file.empty() && !machine_.context_.store.exists(entry.memory_file))
-            co_await drop_memory(entry);
+        if (!entry.memory_file.empty() && !co_await is_there(entry.memory_file)) co_await drop_memory(entry);
         if (run) settle_run(run);
         const bool memory = !entry.memory_file.empty(), was_running = note.running;
         co_await record_creation(note);

@@ -105,7 +105,7 @@ Task<> SnapshotBook::remove_tags(MomentEntry entry, RunPtr run, std::stop_token 
             online.disks.push_back(disk.target);
             continue;
         }
-        if (!machine_.context_.store.exists(disk.frozen.path)) continue;
+        if (!co_await is_there(disk.frozen.path)) continue;
         if (!tool) tool = &images();
         work.emplace_back(
             [tool, image = disk.frozen, tag = entry.name, stop] { return tool->remove(image, tag, stop); });
@@ -115,7 +115,7 @@ Task<> SnapshotBook::remove_tags(MomentEntry entry, RunPtr run, std::stop_token 
         co_await disk_work(run).remove_internal(std::move(online), stop);
     } else if (entry.state == word(State::running) || entry.state == word(State::paused)) {
         // With the memory went the variable store.
-        if (const auto store = qcow2_store(current_config()); store && machine_.context_.store.exists(store->path)) {
+        if (const auto store = qcow2_store(current_config()); store && co_await is_there(store->path)) {
             if (!tool) tool = &images();
             work.emplace_back(
                 [tool, image = *store, tag = entry.name, stop] { return tool->remove(image, tag, stop); });
@@ -173,7 +173,7 @@ struct SnapshotBook::Removal {
 Task<> SnapshotBook::remove_external(JobPtr job, const MomentEntry& entry_now) {
     const auto entry = entry_now;
     machine_.require_no_managed_save("delete-snapshot");
-    Removal removal{job, entry.name, ChainGraph{images()}, running()};
+    Removal removal{job, entry.name, ChainGraph{images(), machine_.context_.ports.workers}, running()};
     co_await learn_chains(removal.graph, job->stop());
     if (!index_.pending.empty()) {
         co_await note_earlier_merges(removal, entry);
@@ -237,14 +237,13 @@ Task<> SnapshotBook::guard_merge(Removal& removal, const MomentDisk& part) {
                                 "snapshot and leave the images as they are",
                                 removal.name, image, who)};
     };
-    if (!machine_.context_.store.exists(path)) refuse(path, "is not there");
+    if (!co_await is_there(path)) refuse(path, "is not there");
     auto touched = removal.graph.on_top_of(path);
     touched.push_back(part.frozen);
     for (const auto& image : touched) {
         if (const auto user = machine_.context_.directory.user_of_image(image.path, machine_); !user.empty())
             refuse(image.path, fmt::format("is also used by domain '{}'", user));
-        const auto strangers =
-            co_await removal.graph.strangers(machine_.context_.ports.workers, image.path, removal.job->stop());
+        const auto strangers = co_await removal.graph.strangers(image.path, removal.job->stop());
         if (!strangers.empty())
             refuse(strangers.front(),
                    fmt::format("lies on {} and is of no snapshot of {}", image.path, machine_.words()));

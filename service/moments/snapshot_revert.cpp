@@ -121,11 +121,11 @@ Task<> SnapshotBook::guard_revert(Reversion& it) {
     if (newer_checkpoints(it.entry.creation_time)) risky("checkpoints have been made since, whose bitmaps are lost");
     for (const auto& part : it.entry.disks) {
         if (part.place == SnapshotPlace::no || part.frozen.path.empty()) continue;
-        if (!machine_.context_.store.exists(part.frozen.path))
+        if (!co_await is_there(part.frozen.path))
             throw Error{Code::invalid_state,
                         fmt::format("the image {} of disk '{}' is not there any more", part.frozen.path, part.target)};
     }
-    if (!it.inside() && !it.entry.memory_file.empty() && !machine_.context_.store.exists(it.entry.memory_file))
+    if (!it.inside() && !it.entry.memory_file.empty() && !co_await is_there(it.entry.memory_file))
         throw Error{Code::invalid_state, fmt::format("the file {} with the memory of the snapshot '{}' is not there "
                                                      "any more",
                                                      it.entry.memory_file, it.entry.name)};
@@ -134,7 +134,7 @@ Task<> SnapshotBook::guard_revert(Reversion& it) {
 
 /// What lies on an image would rest on other bytes than it was made for.
 Task<> SnapshotBook::guard_inside(Reversion& it) {
-    ChainGraph graph{images()};
+    ChainGraph graph{images(), machine_.context_.ports.workers};
     co_await learn_chains(graph, it.job->stop());
     for (const auto& part : it.entry.disks) {
         if (part.place != SnapshotPlace::internal) continue;
@@ -282,7 +282,7 @@ Task<> SnapshotBook::revert_external(Reversion& it) {
     note.entry = it.entry;
     const auto before = current_config();
     for (auto& part : note.entry->disks)
-        if (part.place == SnapshotPlace::external) part.overlay = fresh_overlay(part);
+        if (part.place == SnapshotPlace::external) part.overlay = co_await fresh_overlay(part);
     co_await begin_pending(note);
     std::exception_ptr error;
     try {
@@ -307,11 +307,11 @@ Task<> SnapshotBook::revert_external(Reversion& it) {
 }
 
 /// A name that nothing has: the frozen image's with a number.
-ImageFile SnapshotBook::fresh_overlay(const MomentDisk& part) const {
+Task<ImageFile> SnapshotBook::fresh_overlay(MomentDisk part) {
     const auto base = part.overlay.path.empty() ? part.frozen.path : part.overlay.path;
     for (unsigned number = 1;; ++number) {
         auto path = fmt::format("{}.{}", base, number);
-        if (!machine_.context_.store.exists(path)) return {std::move(path), "qcow2"};
+        if (!co_await is_there(path)) co_return ImageFile{std::move(path), "qcow2"};
     }
 }
 

@@ -9,6 +9,7 @@
 #include "service/domain_view.hpp"
 #include "service/machine.hpp"
 #include "service/moments/checkpoints.hpp"
+#include "service/moments/looking.hpp"
 #include "service/moments/snapshot_plan.hpp"
 #include "service/parallel.hpp"
 #include "service/xml/domain_xml.hpp"
@@ -328,6 +329,10 @@ bool SnapshotBook::is_top(const std::string& path) const {
 
 bool SnapshotBook::made_here(const std::string& path) const {
     return index_.made.contains(path);
+}
+
+Task<bool> SnapshotBook::is_there(std::string path) {
+    co_return (co_await look_at(machine_.context_.ports.workers, std::move(path), {})).there;
 }
 
 bool SnapshotBook::newer_checkpoints(std::uint64_t than) const {

@@ -91,13 +91,14 @@ private:
     /// A disk writes to it now, or will at the next start.
     bool is_top(const std::string& path) const;
     bool made_here(const std::string& path) const;
+    Task<bool> is_there(std::string path);
     bool newer_checkpoints(std::uint64_t than) const;
     Task<> learn_chains(ChainGraph& graph, std::stop_token stop);
 
     // ---- create
     Task<> do_create(JobPtr job, SnapshotConfig wanted, std::string name, SnapshotCreateOptions options, Caller caller);
     Pending note_of(const Creation& creation) const;
-    void require_overlays_free(const Creation& creation) const;
+    Task<> require_overlays_free(const Creation& creation);
     Task<> take_inactive(Creation& creation);
     Task<> take_running(Creation& creation);
     Task<> take_outside(Creation& creation);
@@ -153,7 +154,7 @@ private:
     Task<> drop_safety(const Pending& note);
     Task<> undo_reversion(Pending note);
     Task<> revert_external(Reversion& it);
-    ImageFile fresh_overlay(const MomentDisk& part) const;
+    Task<ImageFile> fresh_overlay(MomentDisk part);
     Task<> end_external(Reversion& it, MomentEntry fresh, DomainConfig before);
     Task<> stop_run();
     Task<> store_reverted(Reversion& it);

@@ -194,6 +194,30 @@ TEST_F(SnapshotRules, AMissingImageKeepsFromReverting) {
     EXPECT_REFUSED(revert("one"), Code::invalid_state, image());
 }
 
+TEST_F(SnapshotRules, TheVariableStoreAndTheTpmComeBackToo) {
+    const auto store = root + "/img/vars.fd", tpm = root + "/state/tpm/" + uuid_of("web") + "/tpm2/state";
+    auto text = xml("web", {}, {}, disk());
+    const std::string_view os = "</type></os>";
+    text.replace(text.find(os), os.size(),
+                 "</type><loader readonly='yes' type='pflash'>/usr/share/f.fd</loader><nvram format='raw'>" + store +
+                     "</nvram></os>");
+    define(text);
+    write(store, "then");
+    write(tpm, "then");
+    take("one");
+    write(store, "now");
+    write(tpm, "now");
+    revert("one", {.reset_nvram = true});
+    EXPECT_EQ(read(store), "now") << "it is made afresh at the next start";
+    EXPECT_EQ(read(tpm), "then");
+    write(tpm, "now");
+    revert("one");
+    EXPECT_EQ(read(store), "then");
+    EXPECT_EQ(read(tpm), "then");
+    remove("one");
+    EXPECT_EQ(read(store), "then");
+}
+
 // ---- others
 
 TEST_F(SnapshotRules, OverlaysBesideAManagedSaveAreRefused) {
