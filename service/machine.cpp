@@ -65,6 +65,11 @@ void Machine::load(Definition definition, const DomainConfig* config, bool autos
     view_.has_managed_save = managed_save;
     if (config) show_definition(view_, *config);
     if (!definition_->problem().empty()) view_.state_reason = definition_->problem();
+    load_moments();
+}
+
+/// Records are kept by UUID: one that comes back finds its own.
+void Machine::load_moments() {
     checkpoints_->load();
     snapshots_->load();
 }
@@ -144,6 +149,7 @@ void Machine::save_status() const {
 
 void Machine::appear(const DomainConfig& config) {
     show_definition(view_, config);
+    load_moments();
     listed_ = true;
     context_.audience.domain_added(*this);
 }

@@ -142,6 +142,7 @@ private:
     void take_config(DomainConfig config);
     void vanish();
     void vanish_if_gone();
+    void load_moments();
     void log(Priority priority, const std::string& message) const;
 
     // ---- guards

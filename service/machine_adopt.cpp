@@ -23,8 +23,7 @@ Task<> Machine::adopt(LiveStatus status, DomainConfig config, std::vector<std::s
     run->restoring = status.restoring;
     run->resources = std::make_unique<ResourceBroker>(broker_setting(), status.links);
     run_ = run;
-    if (!definition_) checkpoints_->load();
-    if (!definition_) snapshots_->load();
+    if (!definition_) load_moments();
     show_run(view_);
     view_.state = status.state;
     view_.state_reason = status.reason;

@@ -42,6 +42,7 @@ Task<> Machine::store(DomainConfig config, std::vector<std::string> unknown) {
     show(view_);
     view_.state_changed = context_.ports.clock.now();
     view_.has_managed_save = context_.store.has_managed_save(view_.uuid);
+    load_moments();
     listed_ = true;
     context_.audience.domain_added(*this);
 }

@@ -238,6 +238,18 @@ TEST_F(SnapshotRules, UndefineAsksForTheRecords) {
     EXPECT_EQ(audience.told.back(), "removed web");
 }
 
+TEST_F(SnapshotRules, ADomainWhoseDefinitionWasLostFindsItsRecords) {
+    defined();
+    take("one");
+    room.reset();
+    std::filesystem::remove(definition_path("web"));
+    boot();
+    EXPECT_EQ(room->domains().find(uuid_of("web")), nullptr);
+    defined();
+    EXPECT_EQ(names(), std::vector<std::string>{"one"});
+    EXPECT_EQ(get("web")->view().current_snapshot, "one");
+}
+
 TEST_F(SnapshotRules, RedefiningKeepsChildrenAndCurrent) {
     defined();
     take("one");
