@@ -44,16 +44,17 @@ Task<> SnapshotBook::do_remove(JobPtr job, std::string name, MomentDeleteOptions
     std::vector<std::string> names{name};
     if (options.children || options.children_only) names = index_.leaves_first(name);
     if (options.children_only) std::erase(names, name);
+    if (options.metadata_only) {
+        co_await forget_entries(std::move(names));
+        co_return;
+    }
     std::size_t done = 0;
     std::exception_ptr error;
     for (const auto& one : names) {
         try {
             if (job->stop().stop_requested()) throw Cancelled{"deleting " + one};
             job->phase("deleting " + one);
-            if (options.metadata_only)
-                co_await forget_entry(one);
-            else
-                co_await remove_one(job, one);
+            co_await remove_one(job, one);
             ++done;
         } catch (...) {
             error = std::current_exception();
@@ -80,7 +81,7 @@ Task<> SnapshotBook::remove_one(JobPtr job, std::string name) {
         } else {
             co_await remove_external(job, entry);
         }
-        co_await forget_entry(name);
+        co_await forget_entries({name});
     } catch (...) {
         error = std::current_exception();
     }
@@ -124,19 +125,23 @@ Task<> SnapshotBook::remove_tags(MomentEntry entry, RunPtr run, std::stop_token 
     co_await together(std::move(work));
 }
 
-/// The record goes: children move to the parent, and if it was current, its parent is.
-Task<> SnapshotBook::forget_entry(std::string name) {
-    const auto entry = index_.get(name);
+/// The records go, all or none: children move to the parent, and if the current one goes, its parent is that.
+Task<> SnapshotBook::forget_entries(std::vector<std::string> names) {
     auto next = index_;
-    next.remove(name);
+    std::vector<std::string> ids;
+    for (const auto& name : names) {
+        ids.push_back(index_.get(name).id);
+        next.remove(name);
+    }
     for (const auto& path : leftovers(next)) co_await try_remove_file(path);
     next.pending.clear();
     co_await save(std::move(next));
-    try {
-        co_await shelf_.remove(entry.id);
-    } catch (const std::exception& e) {
-        machine_.log(Priority::warning,
-                     fmt::format("The record of the deleted snapshot '{}' stays: {}", name, e.what()));
+    for (const auto& id : ids) {
+        try {
+            co_await shelf_.remove(id);
+        } catch (const std::exception& e) {
+            machine_.log(Priority::warning, fmt::format("The record of a deleted snapshot stays: {}", e.what()));
+        }
     }
 }
 

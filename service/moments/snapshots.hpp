@@ -126,7 +126,7 @@ private:
     Task<> remove_external(JobPtr job, const MomentEntry& entry);
     Task<> note_earlier_merges(Removal& removal, MomentEntry entry);
     Task<> remove_external_rest(Removal& removal, MomentEntry entry);
-    Task<> forget_entry(std::string name);
+    Task<> forget_entries(std::vector<std::string> names);
     /// Removes what the note says that nobody needs any more, then the note.
     Task<> tidy();
     std::vector<std::string> leftovers(MomentIndex& next) const;

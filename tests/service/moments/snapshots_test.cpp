@@ -97,6 +97,20 @@ TEST_F(SnapshotRules, DeletingWithChildrenOrOnlyThem) {
     EXPECT_REFUSED(remove("one"), Code::no_such_snapshot, "one");
 }
 
+TEST_F(SnapshotRules, RecordsAreForgottenAllOrNone) {
+    defined();
+    for (const auto* name : {"one", "two", "three"}) take(name);
+    files.steps_left = 0;
+    EXPECT_REFUSED(remove("one", {.children = true, .metadata_only = true}), Code::internal, "");
+    files.steps_left = 1;
+    boot();
+    EXPECT_EQ(names().size(), 3u);
+    remove("one", {.children = true, .metadata_only = true});
+    files.steps_left = -1;
+    boot();
+    EXPECT_TRUE(names().empty());
+}
+
 TEST_F(SnapshotRules, ARestartFindsTheTreeAsItWas) {
     started();
     take("one");
