@@ -29,6 +29,10 @@ KeyValues like_host(const Argv& line) {
     return cpu;
 }
 
+bool follows_host(const Cpu& cpu) {
+    return cpu.mode == "host-model" || (cpu.mode == "custom" && cpu.match == "minimum");
+}
+
 KeyValues model_of(const Argv& line) {
     const DomainConfig& config = line.config;
     const Cpu& cpu = *config.cpu;
@@ -39,8 +43,7 @@ KeyValues model_of(const Argv& line) {
         return out.add("migratable", cpu.migratable);
     }
     if (cpu.mode == "maximum") return KeyValues{"max"}.add("migratable", cpu.migratable);
-    const bool at_least = cpu.mode == "custom" && cpu.match == "minimum";
-    if (cpu.mode == "host-model" || at_least) return like_host(line);
+    if (follows_host(cpu)) return like_host(line);
     return KeyValues{cpu.model ? require_word(cpu.model->name, "CPU model") : ""};
 }
 
@@ -160,12 +163,18 @@ void add_cpu(Argv& line) {
     if (config.features && config.features->pmu) cpu.add("pmu", config.features->pmu->on());
     line.arg("-cpu", cpu);
     const auto model = cpu.text().substr(0, cpu.text().find(','));
-    for (const auto& property : config.cpu ? config.cpu->properties : std::vector<CpuProperty>{})
-        if (!fits_cpu_option(property.value))
+    const auto add_global = [&](const std::string& name, const std::string& value) {
+        if (!fits_cpu_option(value))
             line.arg("-global", KeyValues{}
                                     .add("driver", fmt::format("{}-{}-cpu", model, config.os.arch))
-                                    .add("property", require_word(property.name, "CPU property"))
-                                    .add("value", property.value));
+                                    .add("property", require_word(name, "CPU property"))
+                                    .add("value", value));
+    };
+    if (!config.cpu) return;
+    const CpuExpansion& host = line.capabilities.host_cpu(config.type);
+    if (config.type == "kvm" && host.known() && follows_host(*config.cpu))
+        for (const auto& [name, value] : host.words) add_global(name, value);
+    for (const auto& property : config.cpu->properties) add_global(property.name, property.value);
 }
 
 }  // namespace virtbus::qemu
