@@ -339,6 +339,7 @@ Task<> SnapshotBook::record_creation(Pending note) {
         for (const auto& disk : made.disks)
             if (disk.place == SnapshotPlace::external && !disk.overlay.block_device)
                 next.made.insert(disk.overlay.path);
+    if (!made.memory_file.empty()) next.made.insert(made.memory_file);
     if (!note.unrecorded) {
         const auto name = made.name;
         next.add(std::move(made));

@@ -86,6 +86,8 @@ Task<> SnapshotBook::remove_one(JobPtr job, std::string name) {
         error = std::current_exception();
     }
     if (!error) co_return;
+    // Merged, and not on record: the note stays, for it to be put there before anything else is done.
+    if (interrupted() && is_half_merged(entry)) std::rethrow_exception(error);
     // What has been merged stays merged, and the snapshot keeps what is left of it.
     try {
         co_await tidy();
@@ -93,6 +95,13 @@ Task<> SnapshotBook::remove_one(JobPtr job, std::string name) {
         machine_.log(Priority::warning, fmt::format("After a deletion that failed: {}", e.what()));
     }
     std::rethrow_exception(error);
+}
+
+/// The guest writes to what the snapshot has frozen.
+bool SnapshotBook::is_half_merged(const MomentEntry& entry) const {
+    return running() && std::ranges::any_of(entry.disks, [this](const MomentDisk& part) {
+               return part.place == SnapshotPlace::external && writes_to(part.target, part.frozen.path);
+           });
 }
 
 /// The internal snapshots of that name go from the images that have them.
@@ -208,7 +217,8 @@ Task<> SnapshotBook::remove_external_rest(Removal& removal, MomentEntry entry) {
     if (index_.pending.empty()) co_await begin_pending({.verb = Pending::Verb::remove, .name = entry.name});
     for (const auto& part : entry.disks)
         if (part.place == SnapshotPlace::external) co_await dissolve(removal, part);
-    if (!entry.memory_file.empty()) co_await try_remove_file(entry.memory_file);
+    // One that only a redefinition speaks of may be anybody's.
+    if (made_here(entry.memory_file)) co_await note_dissolved(entry.name, {}, {}, ImageFile{entry.memory_file, {}});
 }
 
 /// All tops that this domain knows of, and what lies below them.

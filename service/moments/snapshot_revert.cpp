@@ -27,6 +27,8 @@ struct SnapshotBook::Reversion {
     bool memory = false;            ///< the snapshot has it
     bool activate = false;          ///< it is to be active afterwards
     bool let_run = false;           ///< with its CPUs running
+    bool ran = false;               ///< its CPUs did
+    bool touched = false;           ///< what was before must be brought back
     bool keep_process = false;      ///< the guest takes the state up, without a new process
     std::vector<std::string> made;  ///< overlays
 
@@ -57,6 +59,7 @@ Task<> SnapshotBook::do_revert(JobPtr job, std::string name, RevertOptions optio
     it.entry = index_.get(name);
     it.run = running();
     if (!it.run) machine_.require_state({State::shutoff}, "revert");
+    it.ran = it.run && machine_.view_.state == State::running;
     if (it.entry.has_domain) it.record = co_await read_record(it.entry);
     const bool was_active = it.entry.state == word(State::running) || it.entry.state == word(State::paused);
     it.memory = was_active && (it.inside() || !it.entry.memory_file.empty());
@@ -167,6 +170,7 @@ Task<> SnapshotBook::revert_internal(Reversion& it) {
     std::exception_ptr error;
     try {
         co_await make_safe(it, note);
+        it.touched = true;
         if (it.keep_process)
             co_await load_into_guest(it);
         else
@@ -180,6 +184,12 @@ Task<> SnapshotBook::revert_internal(Reversion& it) {
     if (!error) {
         co_await drop_safety(note);
         co_return;
+    }
+    if (!it.touched) {
+        co_await drop_safety(note);
+        co_await end_pending();
+        if (it.keep_process && it.ran && running() == it.run) co_await let_run(it.run, false);
+        std::rethrow_exception(error);
     }
     // A guest that has taken up half of a state must not go on.
     if (running()) co_await stop_run();

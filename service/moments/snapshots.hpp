@@ -124,6 +124,7 @@ private:
     Task<> remove_one(JobPtr job, std::string name);
     Task<> remove_tags(MomentEntry entry, RunPtr run, std::stop_token stop);
     Task<> remove_external(JobPtr job, const MomentEntry& entry);
+    bool is_half_merged(const MomentEntry& entry) const;
     Task<> note_earlier_merges(Removal& removal, MomentEntry entry);
     Task<> remove_external_rest(Removal& removal, MomentEntry entry);
     Task<> forget_entries(std::vector<std::string> names);

@@ -312,6 +312,9 @@ TEST_F(QemuSnapshots, WithMemoryInAFile) {
     revert("mem", {.paused = true});
     EXPECT_EQ(web()->view().state, State::paused);
     EXPECT_TRUE(exists(root + "/mem"));
+    stop();
+    remove("mem");
+    EXPECT_FALSE(exists(root + "/mem")) << "it was made with the snapshot";
 }
 
 TEST_F(QemuSnapshots, AnOverlayThatIsThereIsNotTouched) {

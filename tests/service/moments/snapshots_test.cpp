@@ -275,6 +275,19 @@ TEST_F(SnapshotRules, RedefiningKeepsChildrenAndCurrent) {
     EXPECT_EQ(get("web")->view().current_snapshot, "one");
 }
 
+TEST_F(SnapshotRules, AFileThatOnlyARecordSpeaksOfIsNotRemoved) {
+    defined();
+    const auto precious = root + "/precious";
+    write(precious, "x");
+    redefine(
+        "<domainsnapshot><name>x</name><state>running</state><creationTime>1</creationTime>"
+        "<memory snapshot='external' file='" +
+        precious + "'/><disks><disk name='vda' snapshot='no'/></disks></domainsnapshot>");
+    remove("x");
+    EXPECT_TRUE(names().empty());
+    EXPECT_TRUE(exists(precious));
+}
+
 TEST_F(SnapshotRules, AFailedWriteLeavesTheOldRecord) {
     defined();
     take("one");
