@@ -74,6 +74,10 @@ void Announcer::checkpoint_removed(const std::string& domain_uuid, const Checkpo
     signals_.removed(checkpoint_path(domain_uuid, last.name));
 }
 
+void Announcer::network_added(Network&) {}
+void Announcer::network_changed(Network&, const NetworkView&) {}
+void Announcer::network_removed(const NetworkView&) {}
+
 void Announcer::job_added(Job& job) {
     signals_.added(job_path(job.id()), &job.view());
 }

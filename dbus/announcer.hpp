@@ -23,6 +23,10 @@ public:
     void checkpoint_changed(Domain& domain, const CheckpointView& before, const CheckpointView& now) override;
     void checkpoint_removed(const std::string& domain_uuid, const CheckpointView& last) override;
 
+    void network_added(Network& network) override;
+    void network_changed(Network& network, const NetworkView& before) override;
+    void network_removed(const NetworkView& last) override;
+
     void job_added(Job& job) override;
     void job_changed(Job& job, const JobView& before) override;
     void job_completed(Job& job) override;

@@ -12,6 +12,7 @@ namespace virtbus {
 
 class Domain;
 class Job;
+class Network;
 struct CheckpointView;
 struct SnapshotView;
 
@@ -48,6 +49,12 @@ public:
     virtual void checkpoint_added(Domain& domain, const CheckpointView& checkpoint) = 0;
     virtual void checkpoint_changed(Domain& domain, const CheckpointView& before, const CheckpointView& now) = 0;
     virtual void checkpoint_removed(const std::string& domain_uuid, const CheckpointView& last) = 0;
+
+    virtual void network_added(Network& network) = 0;
+    /// One or more fields of the view differ from `before`.
+    virtual void network_changed(Network& network, const NetworkView& before) = 0;
+    /// Last: the network's uuid is unknown from now on.
+    virtual void network_removed(const NetworkView& last) = 0;
 
     virtual void job_added(Job& job) = 0;
     virtual void job_changed(Job& job, const JobView& before) = 0;

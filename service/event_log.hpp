@@ -37,6 +37,12 @@ public:
     void checkpoint_removed(const std::string& domain_uuid, const CheckpointView& last) override {
         next_.checkpoint_removed(domain_uuid, last);
     }
+    void network_added(Network& network) override { next_.network_added(network); }
+    void network_changed(Network& network, const NetworkView& before) override {
+        next_.network_changed(network, before);
+    }
+    void network_removed(const NetworkView& last) override { next_.network_removed(last); }
+
     void job_added(Job& job) override { next_.job_added(job); }
     void job_changed(Job& job, const JobView& before) override { next_.job_changed(job, before); }
     void job_completed(Job& job) override;

@@ -86,6 +86,7 @@ JobPtr Jobs::run(JobSpec spec, std::function<Task<>(JobPtr)> work) {
     view.id = ++last_id_;
     view.operation = std::move(spec.operation);
     view.domains = std::move(spec.domains);
+    view.networks = std::move(spec.networks);
     view.started_at = clock_.now();
     view.started_by_uid = spec.caller.uid;
     view.cancelable = spec.cancelable;
@@ -214,6 +215,7 @@ void Jobs::finish(const JobPtr& job) {
 void Jobs::log_failure(const Job& job) {
     Log::Fields fields{{"JOB", std::to_string(job.id())}};
     if (!job.view().domains.empty()) fields.emplace_back("DOMAIN_UUID", job.view().domains.front());
+    if (!job.view().networks.empty()) fields.emplace_back("NETWORK_UUID", job.view().networks.front());
     const auto priority = is_fault_of_host(job.view().error_word) ? Priority::warning : Priority::info;
     log_.write(priority, fmt::format("'{}' failed: {}", job.view().operation, job.view().error_message), fields);
 }

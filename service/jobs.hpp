@@ -58,9 +58,10 @@ private:
 using JobPtr = std::shared_ptr<Job>;
 
 struct JobSpec {
-    std::string operation;             ///< "start", "define", ...: the word of the verb
-    std::vector<std::string> domains;  ///< uuids
-    std::string action;                ///< "domain.start": for Cancel
+    std::string operation;              ///< "start", "define", ...: the word of the verb
+    std::vector<std::string> domains;   ///< uuids
+    std::vector<std::string> networks;  ///< uuids
+    std::string action;                 ///< "domain.start": for Cancel
     Caller caller;
     bool publish_now = false;  ///< a verb that returns a job; others are published after 500 ms
     bool cancelable = true;

@@ -41,6 +41,17 @@ struct DomainView {
     bool operator==(const DomainView&) const = default;
 };
 
+struct NetworkView {
+    std::string name, uuid;
+    bool active = false, persistent = false, autostart = false;
+    std::string bridge, forward_mode, domain_name;
+    std::vector<std::string> addresses;  ///< with their prefixes
+    bool updated = false;                ///< the active definition differs from the stored one
+    std::string problem;                 ///< why it does not serve as it should, or cannot be started; "" = all is well
+
+    bool operator==(const NetworkView&) const = default;
+};
+
 enum class JobState { running, succeeded, failed, cancelled };
 
 constexpr std::string_view word(JobState state) {
@@ -51,7 +62,8 @@ constexpr std::string_view word(JobState state) {
 struct JobView {
     std::uint64_t id = 0;
     std::string operation;
-    std::vector<std::string> domains;  ///< uuids of the domains it is about
+    std::vector<std::string> domains;   ///< uuids of the domains it is about
+    std::vector<std::string> networks;  ///< uuids of the networks it is about
     std::string phase;
     double progress = 0;
     bool progress_valid = false;

@@ -37,6 +37,9 @@ struct Link {
     std::vector<Fd> fds;   ///< tap descriptors, one per queue
     std::string ifname;    ///< the host's side
     std::string undo_key;  ///< what close_link wants; recorded in the status file before the guest starts
+    /// What the guest's interface has become, when that is more than was asked for: a virtual network says which
+    /// bridge, device or PCI function of the host it is (see actual_type).
+    std::optional<Interface> interface{};
 };
 
 /// Makes and removes the host's side of interfaces (bridge, ethernet, network, direct).
@@ -46,6 +49,11 @@ public:
     virtual Task<Link> open_link(LinkRequest request, Deadline deadline, std::stop_token stop = {}) = 0;
     /// Takes it down; a link that is gone already is no error.
     virtual Task<> close_link(std::string undo_key) = 0;
+    /// Puts a link that a guest has back where `request` says, as its network came anew or the daemon did. The link's
+    /// descriptors are with the guest. Nothing to do is no error.
+    virtual Task<> reconnect_link(std::string /*undo_key*/, LinkRequest /*request*/, Deadline /*deadline*/) {
+        co_return;
+    }
 };
 
 // ---- resources: what a start opens ---------------------------------------------------------------------------------

@@ -204,6 +204,9 @@ struct UnitRequest {
     /// only these capabilities (bits), and nothing hides the `shared` folders from it, which keep their owners.
     std::uint64_t capabilities = 0;
     std::vector<std::string> shared;
+    /// Not a machine's but a service of the host: it runs as this user, if there is one of that name, and keeps
+    /// `capabilities` for it. Its folders (`writable`) become that user's. Nothing of it is registered with machined.
+    std::string account;
     std::string slice;                ///< from <resource>; empty: machine.slice
     std::uint64_t memory_locked = 0;  ///< bytes; RLIMIT_MEMLOCK
     UnitLimits limits;

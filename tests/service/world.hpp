@@ -17,6 +17,7 @@
 #include "service/checkpoints.hpp"
 #include "service/host/host.hpp"
 #include "service/machine_room.hpp"
+#include "service/networks.hpp"
 #include "test/driver.hpp"
 #include "tests/support/run.hpp"
 #include "virtbus/ports.hpp"
@@ -68,6 +69,11 @@ public:
     void checkpoint_removed(const std::string&, const CheckpointView& last) override {
         tell("checkpoint-removed " + last.name);
     }
+    void network_added(Network& network) override { tell("network added " + network.view().name); }
+    void network_changed(Network& network, const NetworkView&) override {
+        tell("network changed " + network.view().name);
+    }
+    void network_removed(const NetworkView& last) override { tell("network removed " + last.name); }
     void job_added(Job& job) override { tell("job " + job.view().operation); }
     void job_changed(Job& job, const JobView&) override {
         tell("job-changed " + job.view().operation);

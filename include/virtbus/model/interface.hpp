@@ -218,4 +218,12 @@ struct Interface {
     bool operator==(const Interface&) const = default;
 };
 
+/// What a running interface is on the host's side: a virtual network fills in the bridge, the device or the PCI
+/// function of a <source network=>, and the word says no more than that there is a network.
+constexpr InterfaceType actual_type(const Interface& interface) {
+    if (interface.type != InterfaceType::network || !interface.source) return interface.type;
+    if (interface.source->host_address) return InterfaceType::hostdev;
+    return interface.source->dev.empty() ? InterfaceType::bridge : InterfaceType::direct;
+}
+
 }  // namespace virtbus

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// dnsmasq of one network: a process of its own that outlives the daemon, told of changes, started again when it ends by
+// itself, given up when that happens again and again. What it serves is dnsmasq_config's business.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "virtbus/model/network.hpp"
+#include "virtbus/network_driver.hpp"
+#include "virtbus/ports.hpp"
+#include "virtbus/task.hpp"
+
+namespace virtbus::network {
+
+/// What is on record of it, as text for the network's driver_state.
+struct DnsmasqRecord {
+    std::uint32_t pid = 0;
+    std::uint64_t start_time = 0;  ///< field 22 of /proc/pid/stat
+    std::string unit;
+    bool operator==(const DnsmasqRecord&) const = default;
+};
+
+/// Main thread.
+class Dnsmasq {
+public:
+    struct Setting {
+        Ports& ports;
+        std::string folder;  ///< its own, below <runtime>/network; made and removed with it
+        std::uint32_t id = 0;
+        std::string name;  ///< of the network, for the unit's name and the log
+        std::string uuid;
+        std::function<void()> moved;               ///< record() is another one
+        std::function<void()> leases_changed;      ///< leases() are others
+        std::function<void(std::string)> problem;  ///< why it is not running any more; "" when it is again
+    };
+    explicit Dnsmasq(Setting setting);
+    ~Dnsmasq();
+
+    /// Returns when it serves. HypervisorFailed with its own last words when it ends at once.
+    Task<> start(const NetworkConfig& config, Deadline deadline, std::stop_token stop = {});
+    /// Takes up the one on record; one that has ended is started again.
+    Task<> adopt(const NetworkConfig& config, DnsmasqRecord record, Deadline deadline);
+    /// SIGHUP where that is enough, otherwise a new process with the same leases; nothing when nothing differs.
+    Task<> update(const NetworkConfig& config, Deadline deadline);
+    /// Ends it and removes its folder. For one that only a record speaks of as well.
+    Task<> stop(Deadline deadline);
+    DnsmasqRecord record() const;
+    const std::vector<DhcpLease>& leases() const;
+    const std::string& problem() const;
+
+private:
+    struct Parts;
+    std::shared_ptr<Parts> parts_;
+};
+
+}  // namespace virtbus::network

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What the host has that a network could collide with: devices, addresses, routes, servers on port 53 and 67. Reads
+// only, in the network namespace of the calling thread, and blocks.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "virtbus/model/network.hpp"
+#include "virtbus/network_driver.hpp"
+
+namespace virtbus::network {
+
+HostNetworks look_at_host();
+/// Throws what NetworkDriver::start promises for the first thing that is in the way of a virtual network.
+void require_no_conflict(const NetworkConfig& config, const HostNetworks& host);
+/// UnsupportedConfiguration naming the process when somebody has the DNS or DHCP port of one of the addresses, or of
+/// all addresses of the host.
+void require_free_ports(const NetworkConfig& config);
+
+}  // namespace virtbus::network
