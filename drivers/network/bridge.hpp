@@ -44,6 +44,8 @@ void change_bridge(int index, const BridgeSetting& before, const BridgeSetting& 
 bool bridge_is_there(const std::string& name, int index);
 /// The index of the bridge of that name; 0 when there is none.
 int find_bridge(const std::string& name);
+/// The device of that index has the address.
+bool bridge_has_mac(int index, const MacAddress& mac);
 /// Removes it if it is still the one; ports are let go. A bridge that is gone is no error.
 void remove_bridge(const std::string& name, int index);
 

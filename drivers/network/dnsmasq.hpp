@@ -47,6 +47,8 @@ public:
     Task<> update(const NetworkConfig& config, Deadline deadline);
     /// Ends it and removes its folder. For one that only a record speaks of as well.
     Task<> stop(Deadline deadline);
+    /// For one that is only to be stopped.
+    void set_record(DnsmasqRecord record);
     DnsmasqRecord record() const;
     const std::vector<DhcpLease>& leases() const;
     const std::string& problem() const;
