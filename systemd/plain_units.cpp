@@ -58,9 +58,12 @@ PlainUnits::PlainUnits(Loop& loop, std::string launcher, std::optional<Account> 
       dying_{std::make_shared<std::map<pid_t, Dying>>()} {}
 
 Task<Unit> PlainUnits::start(UnitRequest request, Deadline deadline, std::stop_token stop) {
-    if (account_) hand_over(request.writable, *account_);
+    // A service of the host that would lose its capabilities with root changes its user itself.
+    const bool changes_itself = !request.account.empty();
+    const auto owner = !changes_itself ? account_ : ::geteuid() == 0 ? find_account(request.account) : std::nullopt;
+    if (owner) hand_over(request.writable, *owner);
     if (account_) give_nodes(request.given, *account_);
-    Launch launch{loop_, request, request.capabilities ? std::nullopt : account_};
+    Launch launch{loop_, request, changes_itself ? std::nullopt : account_of(request, account_)};
     const pid_t child = spawn(launch.standard_input());
     launch.release_standard_input();
     std::exception_ptr failure;

@@ -70,6 +70,11 @@ std::optional<Account> find_account(const std::string& user) {
     return Account{entry->pw_uid, entry->pw_gid, {groups.begin(), groups.begin() + count}};
 }
 
+std::optional<Account> account_of(const UnitRequest& request, const std::optional<Account>& guests) {
+    if (!request.account.empty()) return find_account(request.account);
+    return request.capabilities ? std::nullopt : guests;
+}
+
 namespace {
 
 /// What an earlier user of guests left. Only files without a second name, which may be somewhere else.
@@ -95,7 +100,7 @@ void hand_over(const std::vector<std::string>& folders, const Account& account) 
         if (there) hand_over_files(folder, account);
         if (!there || ::fchown(folder.get(), account.uid, account.gid) < 0)
             throw Error{Code::internal,
-                        fmt::format("Giving the folder {} to the guest's user: {}", path, std::strerror(errno))};
+                        fmt::format("Giving the folder {} to the user of the process: {}", path, std::strerror(errno))};
     }
 }
 
@@ -109,7 +114,7 @@ void give_nodes(const std::vector<std::string>& nodes, const Account& account) {
         if (facts.st_uid == account.uid) continue;
         if (::fchownat(node.get(), "", account.uid, account.gid, AT_EMPTY_PATH) < 0)
             throw Error{Code::internal,
-                        fmt::format("Giving the device {} to the guest's user: {}", path, std::strerror(errno))};
+                        fmt::format("Giving the device {} to the user of the process: {}", path, std::strerror(errno))};
     }
 }
 

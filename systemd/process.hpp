@@ -22,6 +22,10 @@ void signal_process(const Fd& pidfd, int signal);
 /// The account of that name with its groups. nullopt when there is none.
 std::optional<Account> find_account(const std::string& user);
 
+/// Whose rights it runs with: of the account that the request names, if there is one, else those of a guest; nullopt
+/// keeps the daemon's own.
+std::optional<Account> account_of(const UnitRequest& request, const std::optional<Account>& guests);
+
 /// Makes the account the owner of the folders a guest may write, and of the files in them.
 void hand_over(const std::vector<std::string>& folders, const Account& account);
 /// The same for device nodes that a guest opens itself. One that is missing is no error here: its user will say more.

@@ -90,7 +90,8 @@ TransientUnits::~TransientUnits() = default;
 
 Task<Unit> TransientUnits::start(UnitRequest request, Deadline deadline, std::stop_token stop) {
     const auto unit = unit_name(request);
-    if (options_.account) hand_over(request.writable, *options_.account);
+    const auto owner = request.account.empty() ? options_.account : account_of(request, options_.account);
+    if (options_.system && owner) hand_over(request.writable, *owner);
     if (options_.account) give_nodes(request.given, *options_.account);
     Launch launch{loop_, request, std::nullopt};
     std::exception_ptr failure;
@@ -108,7 +109,7 @@ Task<Unit> TransientUnits::start(UnitRequest request, Deadline deadline, std::st
         std::rethrow_exception(failure);
     }
     const auto pid = launch.started().pid;
-    if (options_.system && request.helper.empty()) register_machine(request, pid);
+    if (options_.system && request.helper.empty() && request.account.empty()) register_machine(request, pid);
     co_return Unit{pid, std::move(launch.started().pidfd), unit};
 }
 
@@ -133,7 +134,7 @@ Task<> TransientUnits::run(Launch& launch, std::string unit, UnitRequest request
 }
 
 Task<> TransientUnits::create(std::string unit, UnitRequest request, int standard_input, Deadline deadline) {
-    const auto properties = unit_properties(request, options_, standard_input);
+    const auto properties = unit_properties(request, options_, standard_input, account_of(request, options_.account));
     bool discarded = false;
     for (auto pause = status_pause;; pause = std::min(pause * 2, status_pause_limit)) {
         try {

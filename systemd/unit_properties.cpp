@@ -72,12 +72,13 @@ void add_filters(UnitProperties& all, const UnitRequest& request) {
     using Families = sdbus::Struct<bool, Strings>;
     add(all, "NoNewPrivileges", true);
     add(all, "LockPersonality", true);
-    if (!request.capabilities) add(all, "RestrictSUIDSGID", true);
+    const bool as_root = request.capabilities && request.account.empty();
+    if (!as_root) add(all, "RestrictSUIDSGID", true);
     add(all, "SystemCallArchitectures", Strings{"native"});
     Strings families{"AF_UNIX"};
     if (request.network) families.insert(families.end(), {"AF_INET", "AF_INET6", "AF_NETLINK"});
     add(all, "RestrictAddressFamilies", Families{true, families});
-    if (!request.capabilities) add(all, "RestrictNamespaces", std::uint64_t{0});
+    if (!as_root) add(all, "RestrictNamespaces", std::uint64_t{0});
 }
 
 /// No SystemCallFilter and no MemoryDenyWriteExecute: QEMU filters its own calls, and its translator writes code.
@@ -85,8 +86,9 @@ void add_filters(UnitProperties& all, const UnitRequest& request) {
 /// capability has not got, and cost more time at each start than all the rest together.
 void add_sandbox(UnitProperties& all, const UnitRequest& request) {
     using Device = sdbus::Struct<std::string, std::string>;
+    const bool service = !request.account.empty();
     add(all, "PrivateMounts", true);
-    if (!request.capabilities) {  // else what is shared may lie below these
+    if (service ? request.shared.empty() : !request.capabilities) {  // else what is shared may lie below these
         add(all, "PrivateTmp", true);
         add(all, "ProtectHome", std::string{"yes"});
     }
@@ -94,9 +96,10 @@ void add_sandbox(UnitProperties& all, const UnitRequest& request) {
     add(all, "ProtectProc", std::string{"invisible"});
     add(all, "KeyringMode", std::string{"private"});
     add(all, "CapabilityBoundingSet", request.capabilities);
-    add(all, "AmbientCapabilities", std::uint64_t{0});
+    // A user's process gets no capability by its bounding set alone.
+    add(all, "AmbientCapabilities", service ? request.capabilities : std::uint64_t{0});
     auto writable = request.writable;
-    writable.insert(writable.end(), request.shared.begin(), request.shared.end());
+    if (!service) writable.insert(writable.end(), request.shared.begin(), request.shared.end());
     if (!writable.empty()) add(all, "ReadWritePaths", writable);
     add(all, "DevicePolicy", std::string{"closed"});
     std::vector<Device> devices;
@@ -104,43 +107,59 @@ void add_sandbox(UnitProperties& all, const UnitRequest& request) {
     if (!devices.empty()) add(all, "DeviceAllow", devices);
 }
 
-/// A helper is stopped with its machine, after it. It writes no code and needs little of the system.
-void add_helper(UnitProperties& all, UnitRequest request, bool system) {
+/// Whatever is no machine writes no code and needs little of the system.
+void add_narrow(UnitProperties& all, Strings more_calls) {
     using Calls = sdbus::Struct<bool, Strings>;
+    add(all, "MemoryDenyWriteExecute", true);
+    Strings calls{"@system-service"};
+    calls.insert(calls.end(), more_calls.begin(), more_calls.end());
+    add(all, "SystemCallFilter", Calls{true, calls});
+}
+
+/// A helper is stopped with its machine, after it.
+void add_helper(UnitProperties& all, UnitRequest request, bool system) {
     request.helper.clear();
     const Strings machine{unit_name(request)};
     add(all, "PartOf", machine);
     add(all, "Before", machine);
-    add(all, "MemoryDenyWriteExecute", true);
-    Strings calls{"@system-service", "seccomp"};  // it narrows itself further
+    Strings calls{"seccomp"};  // it narrows itself further
     if (request.capabilities) calls.emplace_back("@mount");
-    add(all, "SystemCallFilter", Calls{true, calls});
+    add_narrow(all, calls);
     if (system && !request.network) add(all, "PrivateNetwork", true);
+}
+
+std::string slice_of(const UnitRequest& request) {
+    if (!request.slice.empty()) return slice_name(request.slice);
+    return request.account.empty() ? "machine.slice" : "system.slice";
+}
+
+void add_user(UnitProperties& all, const Account& account) {
+    add(all, "User", std::to_string(account.uid));
+    add(all, "Group", std::to_string(account.gid));
+    Strings groups;
+    for (const auto group : account.groups) groups.push_back(std::to_string(group));
+    add(all, "SupplementaryGroups", groups);
 }
 
 }  // namespace
 
-UnitProperties unit_properties(const UnitRequest& request, const TransientUnits::Options& options, int standard_input) {
+UnitProperties unit_properties(const UnitRequest& request, const TransientUnits::Options& options, int standard_input,
+                               const std::optional<Account>& account) {
     UnitProperties all;
     add_process(all, request, options, standard_input);
     add_filters(all, request);
     add_limits(all, request.limits);
     if (!request.helper.empty()) add_helper(all, request, options.system);
+    if (!request.account.empty()) add_narrow(all, {});
     if (!options.system) {
         if (!request.slice.empty()) add(all, "Slice", slice_name(request.slice));
         return all;
     }
-    add(all, "Slice", request.slice.empty() ? std::string{"machine.slice"} : slice_name(request.slice));
-    // Stopped after that service has shut the guests down in its own way.
+    add(all, "Slice", slice_of(request));
+    // Stopped after that service has shut the guests down in its own way, which may need their network.
     if (request.helper.empty()) add(all, "Before", Strings{"virtbus-guests.service"});
     add_sandbox(all, request);
-    if (options.account && !request.capabilities) {
-        add(all, "User", std::to_string(options.account->uid));
-        add(all, "Group", std::to_string(options.account->gid));
-        Strings groups;
-        for (const auto group : options.account->groups) groups.push_back(std::to_string(group));
-        add(all, "SupplementaryGroups", groups);
-    }
+    if (account) add_user(all, *account);
     return all;
 }
 

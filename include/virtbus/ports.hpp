@@ -205,7 +205,8 @@ struct UnitRequest {
     std::uint64_t capabilities = 0;
     std::vector<std::string> shared;
     /// Not a machine's but a service of the host: it runs as this user, if there is one of that name, and keeps
-    /// `capabilities` for it. Its folders (`writable`) become that user's. Nothing of it is registered with machined.
+    /// `capabilities` for it; without a system manager it is started as root and changes its user itself. Its folders
+    /// (`writable`) become that user's, the `shared` ones it only reads. Nothing of it is registered with machined.
     std::string account;
     std::string slice;                ///< from <resource>; empty: machine.slice
     std::uint64_t memory_locked = 0;  ///< bytes; RLIMIT_MEMLOCK

@@ -125,6 +125,26 @@ TEST_F(TransientUnitsTest, AGuestIsNotRootAndInAUnitOfItsOwn) {
     EXPECT_TRUE(forgotten(unit.name));
 }
 
+TEST_F(TransientUnitsTest, AServiceOfTheHostKeepsItsCapabilitiesWithoutRoot) {
+    auto request = shell("");
+    request.driver = "network";
+    request.argv = {"/bin/sleep", "1000"};
+    request.account = "daemon";
+    request.capabilities = 0x3400;  // NET_BIND_SERVICE, NET_ADMIN, NET_RAW
+    request.network = true;
+    const auto machine = machine_name(request);
+    const auto unit = start(std::move(request));
+    const auto proc = "/proc/" + std::to_string(unit.pid);
+    EXPECT_THAT(content(proc + "/cgroup"), HasSubstr("system.slice/" + unit.name));
+    const auto facts = content(proc + "/status");
+    EXPECT_THAT(facts, Not(HasSubstr("Uid:\t0")));
+    EXPECT_THAT(facts, HasSubstr("CapEff:\t0000000000003400"));
+    EXPECT_THAT(facts, HasSubstr("CapBnd:\t0000000000003400"));
+    EXPECT_THAT(output_of("machinectl list --no-legend --no-pager"), Not(HasSubstr(machine)));
+    units->kill(unit, false);
+    EXPECT_EQ(status(unit).signal, SIGKILL);
+}
+
 TEST_F(TransientUnitsTest, TheSandboxHolds) {
     const Fd output{::memfd_create("output", MFD_CLOEXEC)};
     auto request = shell("touch /etc/x /var/lib/x /tmp/sandboxed; ls /home /root; cat /dev/kmsg; ls /tmp; exit 0");

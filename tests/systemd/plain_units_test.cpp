@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <array>
@@ -71,6 +72,22 @@ TEST_F(PlainUnitsTest, RunsAProgramAndKnowsHowItEnded) {
     std::array<char, 64> text{};
     EXPECT_EQ(::pread(output.get(), text.data(), text.size(), 0), 6);
     EXPECT_STREQ(text.data(), "hello\n");
+}
+
+TEST_F(PlainUnitsTest, AServiceOfTheHostGetsItsFoldersAndChangesItsUserItself) {
+    if (::geteuid() != 0) GTEST_SKIP() << "another user's folder needs root";
+    char folder[] = "/tmp/virtbus-service-XXXXXX";
+    ASSERT_NE(::mkdtemp(folder), nullptr);
+    auto request = shell("exit $(id -u)");
+    request.account = "daemon";
+    request.writable = {folder};
+    PlainUnits with_guests{loop, LAUNCHER, Account{65534, 65534, {}}};
+    const auto unit = wait(with_guests.start(std::move(request), in(patience), {}));
+    EXPECT_EQ(status(unit).code, 0) << "it begins as root";
+    struct stat facts{};
+    ASSERT_EQ(::stat(folder, &facts), 0);
+    EXPECT_EQ(facts.st_uid, find_account("daemon")->uid);
+    ::rmdir(folder);
 }
 
 TEST_F(PlainUnitsTest, KillEndsTheWholeGroup) {

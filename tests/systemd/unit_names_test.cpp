@@ -56,11 +56,22 @@ bool has(const UnitProperties& all, const std::string& name) {
     return std::ranges::any_of(all, [&](const auto& property) { return property.template get<0>() == name; });
 }
 
+UnitProperties properties_of(const UnitRequest& request, const TransientUnits::Options& options) {
+    return unit_properties(request, options, 0, account_of(request, options.account));
+}
+
+template <class T>
+T value(const UnitProperties& all, const std::string& name) {
+    const auto found = std::ranges::find(all, name, [](auto& each) { return std::get<0>(each); });
+    if (found == all.end()) throw std::out_of_range{name};
+    return std::get<1>(*found).template get<T>();
+}
+
 TEST(UnitProperties, TheSystemsSandboxIsWhole) {
     auto request = named("web");
     request.devices = {"/dev/kvm"};
     const TransientUnits::Options options{"/usr/libexec/virtbus/virtbus-launch", Account{990, 990, {990, 36}}, true};
-    const auto all = unit_properties(request, options, 0);
+    const auto all = properties_of(request, options);
     for (const auto* name : {"User", "NoNewPrivileges", "PrivateMounts", "ProtectSystem", "ProtectHome", "DevicePolicy",
                              "DeviceAllow", "CapabilityBoundingSet", "RestrictAddressFamilies", "Slice", "Before"})
         EXPECT_TRUE(has(all, name)) << name;
@@ -75,35 +86,62 @@ TEST(UnitProperties, AHelperGoesWithItsMachineAndMayDoLess) {
     EXPECT_NE(unit_name(request), machine) << "no name of a machine is a helper's";
     for (const bool system : {true, false}) {
         const TransientUnits::Options options{"/usr/libexec/virtbus/virtbus-launch", std::nullopt, system};
-        const auto all = unit_properties(request, options, 0);
+        const auto all = properties_of(request, options);
         for (const auto* name : {"PartOf", "Before", "SystemCallFilter", "MemoryDenyWriteExecute"})
             EXPECT_TRUE(has(all, name)) << name;
         EXPECT_EQ(has(all, "PrivateNetwork"), system);
     }
-    EXPECT_FALSE(has(unit_properties(named("web"), {"/launch", std::nullopt, true}, 0), "PartOf"));
+    EXPECT_FALSE(has(properties_of(named("web"), {"/launch", std::nullopt, true}), "PartOf"));
 }
 
 TEST(UnitProperties, AUsersManagerIsAskedForNothingItCannotGrant) {
     const TransientUnits::Options options{"/usr/libexec/virtbus/virtbus-launch", std::nullopt, false};
-    const auto all = unit_properties(named("web"), options, 0);
+    const auto all = properties_of(named("web"), options);
     EXPECT_TRUE(has(all, "NoNewPrivileges"));
     for (const auto* name : {"User", "PrivateMounts", "ProtectSystem", "DevicePolicy", "Slice"})
         EXPECT_FALSE(has(all, name)) << name;
 }
 
+TEST(UnitProperties, AServiceOfTheHostIsItsAccountWithItsCapabilities) {
+    auto request = named("web");
+    request.driver = "network";
+    request.account = "daemon";  // every host has it
+    request.capabilities = 0x3400;
+    request.network = true;
+    request.writable = {"/run/virtbus/network/x"};
+    EXPECT_EQ(unit_name(request), "virtbus-network-3-web.service");
+    const TransientUnits::Options options{"/usr/libexec/virtbus/virtbus-launch", Account{990, 990, {990, 36}}, true};
+    const auto all = properties_of(request, options);
+    EXPECT_EQ(value<std::string>(all, "User"), std::to_string(find_account("daemon")->uid));
+    EXPECT_EQ(value<std::string>(all, "Slice"), "system.slice");
+    EXPECT_EQ(value<std::uint64_t>(all, "CapabilityBoundingSet"), 0x3400u);
+    EXPECT_EQ(value<std::uint64_t>(all, "AmbientCapabilities"), 0x3400u);
+    EXPECT_TRUE(value<bool>(all, "RestrictSUIDSGID"));
+    EXPECT_EQ(value<std::string>(all, "ProtectHome"), "yes");
+    for (const auto* name : {"RestrictNamespaces", "SystemCallFilter", "MemoryDenyWriteExecute", "PrivateTmp"})
+        EXPECT_TRUE(has(all, name)) << name;
+    EXPECT_FALSE(has(all, "PartOf")) << "it goes with no machine";
+    request.shared = {"/home/u/tftp"};
+    const auto sharing = properties_of(request, options);
+    EXPECT_FALSE(has(sharing, "ProtectHome")) << "what it reads may be there";
+    EXPECT_EQ(value<std::vector<std::string>>(sharing, "ReadWritePaths"), request.writable);
+    request.account = "no-such-user-here";
+    EXPECT_FALSE(has(properties_of(request, options), "User"));
+}
+
 TEST(UnitProperties, LimitsAreSetWhereGiven) {
     auto request = named("web");
     const TransientUnits::Options options{"/usr/libexec/virtbus/virtbus-launch", std::nullopt, true};
-    EXPECT_FALSE(has(unit_properties(request, options, 0), "CPUWeight"));
+    EXPECT_FALSE(has(properties_of(request, options), "CPUWeight"));
     request.limits.cpu_weight = 50;
     request.limits.memory_max = 1ULL << 30;
     request.limits.devices = {{"/dev/vda", std::nullopt, 1000, std::nullopt, std::nullopt, std::nullopt}};
-    const auto all = unit_properties(request, options, 0);
+    const auto all = properties_of(request, options);
     for (const auto* name : {"CPUWeight", "MemoryMax", "IOReadBandwidthMax"}) EXPECT_TRUE(has(all, name)) << name;
     for (const auto* name : {"CPUQuotaPerSecUSec", "MemoryHigh", "IODeviceWeight", "AllowedMemoryNodes"})
         EXPECT_FALSE(has(all, name)) << name;
     request.limits.memory_nodes = {0, 9};
-    const auto bound = unit_properties(request, options, 0);
+    const auto bound = properties_of(request, options);
     const auto nodes = std::ranges::find(bound, "AllowedMemoryNodes", [](auto& each) { return std::get<0>(each); });
     ASSERT_NE(nodes, bound.end());
     EXPECT_EQ(std::get<1>(*nodes).template get<std::vector<std::uint8_t>>(), (std::vector<std::uint8_t>{1, 2}));
