@@ -217,5 +217,39 @@ TEST_F(Permission, SavedFilesAreTheCallersAndOnlyOurOwnComeBackWithStartAlone) {
     EXPECT_EQ(restore(file).error, denied);
 }
 
+TEST_F(Permission, SnapshotsAndBackupsHaveActionsOfTheirOwn) {
+    const struct {
+        const char *interface, *member, *action;
+        std::string xml;
+    } verbs[] = {
+        {domain, "CreateSnapshot", "org.virtbus1.domain.snapshot", "<domainsnapshot/>"},
+        {domain, "CreateCheckpoint", "org.virtbus1.domain.snapshot", "<domaincheckpoint/>"},
+        {"org.virtbus1.Domain.Backup", "Begin", "org.virtbus1.domain.backup", "<domainbackup/>"},
+    };
+    for (const auto& verb : verbs) {
+        asked_before = questions().size();
+        const auto call = [&] {
+            return other_->call(path, verb.interface, verb.member, "sa{sv}", verb.xml.c_str(), 0);
+        };
+        rules("");
+        EXPECT_EQ(call().error, denied) << verb.member;
+        EXPECT_THAT(asked(), HasSubstr(verb.action));
+        EXPECT_THAT(asked(), HasSubstr(name));
+        rules("* " + std::string{verb.action} + "\n");
+        EXPECT_NE(call().error, denied) << verb.member;
+    }
+    rules("* org.virtbus1.domain.snapshot\n");
+    const std::string one = text_of(client.call(path, domain, "CreateSnapshot", "sa{sv}",
+                                                "<domainsnapshot><name>one</name><state>shutoff</state>"
+                                                "<creationTime>1700000000</creationTime></domainsnapshot>",
+                                                1, "redefine", "b", 1));
+    ASSERT_EQ(one, path + "/snapshot/one");
+    EXPECT_EQ(other_->call(path, domain, "ExportSnapshots", "a{sv}", 0).error, denied) << "it holds passwords";
+    rules("");
+    for (const char* member : {"Revert", "Delete"})
+        EXPECT_EQ(other_->call(one, "org.virtbus1.Snapshot", member, "a{sv}", 0).error, denied) << member;
+    EXPECT_EQ(other_->call(one, "org.virtbus1.Snapshot", "GetXML", "a{sv}", 1, "secure", "b", 1).error, denied);
+}
+
 }  // namespace
 }  // namespace virtbus::tests
