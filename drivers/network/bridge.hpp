@@ -24,9 +24,9 @@ struct BridgeRoute {
 struct BridgeSetting {
     std::string name;
     MacAddress mac{};
-    std::uint32_t mtu = 0;  ///< 0 = the kernel's default
+    std::uint32_t mtu = 0;  ///< kept whatever its ports have; 0 = the smallest of them
     bool stp = true;
-    std::uint32_t delay = 0;  ///< seconds
+    std::uint32_t delay = 0;  ///< seconds; with stp the kernel makes it 2 to 30
     bool ipv6 = false;        ///< guests may talk IPv6 on it; otherwise the kernel's IPv6 is off there
     std::vector<IpNet> addresses;
     std::vector<BridgeRoute> routes;
@@ -38,7 +38,8 @@ BridgeSetting bridge_setting(const NetworkConfig& config);
 /// Makes it, up and with its addresses, and returns its index. AlreadyExists when the name is taken by any device.
 /// Nothing is left on failure.
 int make_bridge(const BridgeSetting& setting);
-/// From what it was made with to what it shall be, without taking it down.
+/// From what it was made with to what it shall be, without taking it down. When it throws, it is again what it was as
+/// far as the kernel lets it be.
 void change_bridge(int index, const BridgeSetting& before, const BridgeSetting& after);
 /// It is still there under that name and index, and it is a bridge. Its ports are not looked at.
 bool bridge_is_there(const std::string& name, int index);

@@ -5,10 +5,17 @@
 
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 
 namespace virtbus::network {
+
+/// A setting is named by its path below /proc/sys, as "net/ipv4/ip_forward"; it is that of the network namespace of the
+/// calling thread. Its value comes without the end of the line; nothing when there is no such setting.
+std::optional<std::string> read_setting(const std::string& setting);
+/// False when there is no such setting; Error when it is not taken.
+bool write_setting(const std::string& setting, const std::string& value);
 
 /// Forwarding between the host's devices. Shared by all networks; safe to call from any thread. What was changed is
 /// kept in a file, so that a later daemon can put it back.
