@@ -128,13 +128,23 @@ void leave_out_missing(DomainConfig& config, const OpenedResources& opened) {
 
 }  // namespace
 
-void fill_opened(DomainConfig& config, const OpenedResources& opened) {
+void fill_links(DomainConfig& config, const OpenedResources& opened) {
     for (const auto& [index, link] : opened.links) {
+        auto& interface = config.devices.interfaces[index];
+        if (link.interface) {
+            auto info = std::move(interface.info);
+            interface = *link.interface;
+            interface.info = std::move(info);
+        }
         if (link.ifname.empty()) continue;
-        auto& target = config.devices.interfaces[index].target;
+        auto& target = interface.target;
         if (!target) target.emplace();
         target->dev = link.ifname;
     }
+}
+
+void fill_opened(DomainConfig& config, const OpenedResources& opened) {
+    fill_links(config, opened);
     if (opened.vsock_cid && config.devices.vsock) {
         auto& cid = config.devices.vsock->cid;
         if (!cid) cid.emplace();

@@ -101,7 +101,9 @@ std::string host_tpm_path(const Tpm& tpm);
 /// gives. DeviceInUse when the one wished for is another guest's.
 std::uint32_t take_cid(const std::optional<VsockCid>& wish, const std::function<bool(std::uint32_t)>& take);
 
-/// Writes what opening has shown into the live definition: names of taps, paths of sockets.
+/// What the links have shown: names of taps, and what the interfaces of networks have become.
+void fill_links(DomainConfig& config, const OpenedResources& opened);
+/// Writes what opening has shown into the live definition: that of links, paths of sockets.
 void fill_opened(DomainConfig& config, const OpenedResources& opened);
 
 /// Pure. The process starts with its CPUs stopped (-S) and its QMP monitor on `monitor`; what happens at shutdown,

@@ -68,8 +68,8 @@ private:
 enum class Vhost { none, wished, required };
 
 Vhost vhost_of(const DomainConfig& config, const Interface& interface) {
-    const bool tap = interface.type == InterfaceType::bridge || interface.type == InterfaceType::network ||
-                     interface.type == InterfaceType::direct || interface.type == InterfaceType::ethernet;
+    const auto type = actual_type(interface);
+    const bool tap = type == InterfaceType::bridge || type == InterfaceType::direct || type == InterfaceType::ethernet;
     const std::string name = interface.driver ? interface.driver->name : "";
     if (!tap || !is_virtio_model(interface.model) || name == "qemu") return Vhost::none;
     if (name == "vhost" || (interface.backend && !interface.backend->vhost.empty())) return Vhost::required;

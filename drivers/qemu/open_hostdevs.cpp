@@ -116,9 +116,10 @@ void want_hostdev(std::vector<WantedPci>& wanted, const Hostdev& hostdev) {
 }
 
 void want_interface(std::vector<WantedPci>& wanted, const Interface& interface) {
-    const auto* at = interface.type == InterfaceType::hostdev && interface.source && interface.source->host_address
-                         ? std::get_if<HostPciAddress>(&*interface.source->host_address)
-                         : nullptr;
+    const auto* at =
+        actual_type(interface) == InterfaceType::hostdev && interface.source && interface.source->host_address
+            ? std::get_if<HostPciAddress>(&*interface.source->host_address)
+            : nullptr;
     if (!at) return;
     const auto& alias = interface.info.alias;
     wanted.push_back({{text_of(*at), alias, interface.managed.value_or(false), "vfio-pci"}, alias});

@@ -57,7 +57,7 @@ unsigned need_of(const Controller& controller, const Needs& needs, const Chipset
 
 unsigned need_of(const Interface& interface, const Needs& needs) {
     const std::string& model = interface.model;
-    if (interface.type == InterfaceType::hostdev) return needs.pcie();
+    if (actual_type(interface) == InterfaceType::hostdev) return needs.pcie();
     if (model == "usb-net" || model.starts_with("spapr-vlan") || model == "ne2k_isa" || model == "lan9118") return 0;
     if (is_virtio_model(model)) return needs.virtio(model);
     return model == "e1000e" || model == "igb" || model == "vmxnet3" ? needs.pcie() : needs.pci();

@@ -144,10 +144,10 @@ Task<> open_store(Opening& opening, NamedFile named) {
 }
 
 /// Without a store of its own it has nothing that could be made afresh.
-void require_store_for_reset(const Opening& opening) {
-    const Os& os = opening.config.os;
+void require_store_for_reset(const DomainConfig& config, const OpenOptions& options) {
+    const Os& os = config.os;
     const bool writable = os.loader && os.loader->type == "pflash" && !os.loader->readonly.value_or(true);
-    if (opening.options.reset_nvram && writable)
+    if (options.reset_nvram && writable)
         refuse(fmt::format("the loader '{}' keeps its variables in its own file, for which no template is known",
                            os.loader->path));
 }
@@ -323,18 +323,22 @@ bool needs_link(InterfaceType type) {
            type == InterfaceType::ethernet || type == InterfaceType::hostdev;
 }
 
-Task<> open_links(Opening& opening) {
-    const auto& interfaces = opening.config.devices.interfaces;
+using Links = std::map<std::size_t, Link>;
+
+Task<Links> open_links(const DomainConfig& config, Resources& resources) {
+    const auto& interfaces = config.devices.interfaces;
+    Links links;
     for (std::size_t i = 0; i < interfaces.size(); ++i) {
         if (!needs_link(interfaces[i].type)) continue;
         LinkRequest request;
-        request.domain_uuid = opening.config.uuid;
-        request.domain_name = opening.config.name;
+        request.domain_uuid = config.uuid;
+        request.domain_name = config.name;
         request.interface = interfaces[i];
         request.queues = interfaces[i].driver ? std::max(interfaces[i].driver->queues.value_or(1), 1u) : 1;
         request.vnet_header = is_virtio_model(interfaces[i].model);
-        opening.opened.links[i] = co_await opening.resources.open_link(std::move(request));
+        links[i] = co_await resources.open_link(std::move(request));
     }
+    co_return links;
 }
 
 }  // namespace
@@ -392,9 +396,14 @@ std::uint32_t take_cid(const std::optional<VsockCid>& wish, const std::function<
 
 Task<OpenedResources> open_resources(const DomainConfig& config, Resources& resources, Workers& workers,
                                      OpenOptions options) {
-    Opening opening{config, resources, workers, options, {}};
-    require_store_for_reset(opening);
-    for (auto& file : files_of(config, options.runtime_folder)) co_await open_named(opening, std::move(file));
+    require_store_for_reset(config, options);
+    // First, as a network may say that an interface is a PCI device, which is then taken with the others.
+    OpenedResources opened;
+    opened.links = co_await open_links(config, resources);
+    auto live = config;
+    fill_links(live, opened);
+    Opening opening{live, resources, workers, options, std::move(opened)};
+    for (auto& file : files_of(live, options.runtime_folder)) co_await open_named(opening, std::move(file));
     if (const auto& security = config.launch_security; security && security->type == "sev") {
         // In base64, as QEMU reads them.
         if (!security->dh_cert.empty()) opening.opened.files["sev-dh-cert"].fd = sealed_memory(security->dh_cert);
@@ -407,7 +416,6 @@ Task<OpenedResources> open_resources(const DomainConfig& config, Resources& reso
         opening.opened.vsock_cid = take_cid(config.devices.vsock->cid, kernel_cids(opening.opened.files["vsock"].fd));
     co_await open_certificates(opening);
     choose_ports(opening);
-    co_await open_links(opening);
     co_return std::move(opening.opened);
 }
 

@@ -52,8 +52,8 @@ std::uint64_t locked_memory(const DomainConfig& config) {
         !config.devices.hostdevs.empty() ||
         std::ranges::any_of(config.devices.interfaces,
                             [](auto& interface) {
-                                return interface.type == InterfaceType::vdpa ||
-                                       interface.type == InterfaceType::hostdev;
+                                const auto type = actual_type(interface);
+                                return type == InterfaceType::vdpa || type == InterfaceType::hostdev;
                             }) ||
         std::ranges::any_of(config.devices.disks, [](auto& disk) { return disk.type == StorageType::nvme; });
     if (!assigned && !(config.memory_backing && config.memory_backing->locked)) return 0;
@@ -148,12 +148,9 @@ Batch send_batch(GuestCore& core, const std::vector<UnreadImage>& unread, bool p
             monitor.send("qom-set", json{{"path", "/machine/peripheral/" + config.devices.memballoon->info.alias},
                                          {"property", "guest-stats-polling-interval"},
                                          {"value", *config.devices.memballoon->stats_period}}));
-    for (const auto& interface : config.devices.interfaces)
-        if (interface.link_state == "down")
-            batch.settings.push_back(monitor.send("set_link", json{{"name", interface.info.alias}, {"up", false}}));
     send_passwords(core, batch);
     for (const auto& interface : config.devices.interfaces)
-        if (interface.link_state == "down" && interface.type != InterfaceType::hostdev)
+        if (interface.link_state == "down" && actual_type(interface) != InterfaceType::hostdev)
             batch.settings.push_back(monitor.send("set_link", json{{"name", interface.info.alias}, {"up", false}}));
     if (has_terminals(config)) batch.chardevs = monitor.send("query-chardev");
     const auto has = [&](GraphicsType type) {

@@ -125,7 +125,7 @@ void add_interfaces(const GuestCore& core, Stats& stats) {
         const auto found = devices.find(name);
         if (found == devices.end()) continue;
         // What the host's end of a tap sends is what the guest receives; a macvtap shows the guest's side.
-        const bool swapped = interface.type != InterfaceType::direct;
+        const bool swapped = actual_type(interface) != InterfaceType::direct;
         static constexpr const char* words[] = {"bytes", "pkts", "errs", "drop"};
         for (std::size_t i = 0; i < 4; ++i) {
             stats[fmt::format("{}.rx.{}", prefix, words[i])] =

@@ -14,8 +14,8 @@ namespace virtbus::qemu {
 namespace {
 
 bool is_tap(const Interface& interface) {
-    return interface.type == InterfaceType::bridge || interface.type == InterfaceType::network ||
-           interface.type == InterfaceType::direct || interface.type == InterfaceType::ethernet;
+    const auto type = actual_type(interface);
+    return type == InterfaceType::bridge || type == InterfaceType::direct || type == InterfaceType::ethernet;
 }
 
 bool is_power_of_two(std::uint64_t number) {
@@ -39,14 +39,27 @@ struct Checked {
     }
 };
 
-/// Links that nobody makes yet; the words are those of the link provider.
+/// What no link of that kind has. Whether a network brings more than its interface says is for the start to see.
+void check_switch(const Checked& it) {
+    const Interface& interface = it.interface;
+    const std::string port = interface.virtual_port ? interface.virtual_port->type : "";
+    const bool tagged = interface.vlan && !interface.vlan->tags.empty();
+    if (port.starts_with("802.1Q") || port == "midonet")
+        it.refuse(fmt::format("virtual ports of type '{}' are not served; 'openvswitch' is", port));
+    if (interface.type == InterfaceType::ethernet && interface.virtual_port)
+        it.refuse("a virtual port is for interfaces that name a bridge or a network");
+    if (interface.type == InterfaceType::ethernet && tagged)
+        it.refuse("a VLAN tag is for interfaces that name a bridge or a network");
+    if (interface.type != InterfaceType::direct) return;
+    if (port == "openvswitch") it.refuse("a virtual port of Open vSwitch needs type 'bridge'");
+    if (tagged) it.refuse("a macvtap device has no VLAN tags; name a VLAN device in <source dev=>");
+}
+
+/// Links that nobody makes; the words are those of the link provider.
 void check_link(const Checked& it) {
     const Interface& interface = it.interface;
-    if (interface.type == InterfaceType::network)
-        it.refuse("virtual networks are not served yet; use an interface of type 'bridge', 'ethernet' or 'user'");
-    if (interface.type == InterfaceType::direct || interface.type == InterfaceType::vds)
-        it.refuse(fmt::format("links of type '{}' are not served; 'bridge', 'ethernet' and 'user' are",
-                              word(interface.type)));
+    if (interface.type == InterfaceType::vds)
+        it.refuse("links of type 'vds' are not served; 'network', 'bridge', 'direct', 'ethernet' and 'user' are");
     if (interface.type == InterfaceType::hostdev) {
         if (interface.virtual_port) it.refuse("virtual ports (802.1Qbh) are not served");
         if (interface.bandwidth) it.refuse("bandwidth is not limited on a device that the guest drives itself");
@@ -54,8 +67,7 @@ void check_link(const Checked& it) {
             it.refuse("a virtual function takes one VLAN tag");
     }
     if (!is_tap(interface)) return;
-    if (interface.virtual_port) it.refuse("virtual ports (Open vSwitch, 802.1Qbg) are not served");
-    if (interface.vlan && !interface.vlan->tags.empty()) it.refuse("VLAN tags on a Linux bridge are not served");
+    check_switch(it);
     if (interface.filterref)
         it.refuse(
             fmt::format("network filters are not served, and without '{}' the guest would be less confined than asked",
@@ -64,7 +76,7 @@ void check_link(const Checked& it) {
         it.refuse("taps come from /dev/net/tun; another <backend tap=> is not served");
     if (interface.coalesce_rx_frames_max.value_or(0) > 64)
         it.refuse("a tap device gathers at most 64 frames (<coalesce>)");
-    if (interface.trust_guest_rx_filters.value_or(false) && interface.type == InterfaceType::direct)
+    if (interface.trust_guest_rx_filters.value_or(false) && actual_type(interface) == InterfaceType::direct)
         it.refuse("trusting the guest's receive filters is not served yet");
 }
 
@@ -94,6 +106,9 @@ void check_endpoint(const Checked& it) {
     if (socket && !source.port) it.refuse("its <source> names no port");
     if (socket && source.address.empty() && interface.type != InterfaceType::server)
         it.refuse("its <source> names no address");
+    if (interface.type == InterfaceType::direct && source.dev.empty())
+        it.refuse("its <source> names no network device");
+    if (interface.type == InterfaceType::network && source.network.empty()) it.refuse("its <source> names no network");
     if (interface.type == InterfaceType::udp && (source.local_address.empty() || !source.local_port))
         it.refuse("its <source> needs a <local> address and port");
     if (interface.type == InterfaceType::vdpa && source.dev.empty()) it.refuse("its <source> names no device");

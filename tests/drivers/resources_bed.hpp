@@ -34,6 +34,13 @@ public:
         for (unsigned queue = 0; queue < request.queues; ++queue)
             link.fds.emplace_back(::open("/dev/null", O_RDWR | O_CLOEXEC));
         link.ifname = "vnet7";
+        if (const auto found = networks.find(request.interface.source ? request.interface.source->network : "");
+            found != networks.end()) {
+            link.interface = request.interface;
+            link.interface->info.alias = "somebody else's";
+            found->second(*link.interface);
+            if (link.interface->source->host_address) link = {{}, {}, "key", std::move(link.interface)};
+        }
         co_return link;
     }
     Task<std::string> secret(SecretRef reference) override {
@@ -53,6 +60,7 @@ public:
     std::vector<std::string> secrets;
     std::vector<std::string> opened;
     std::vector<LinkRequest> requests;
+    std::map<std::string, std::function<void(Interface&)>> networks;  ///< what they make of an interface
 };
 
 class ResourcesBed : public ::testing::Test {

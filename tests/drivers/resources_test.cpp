@@ -74,6 +74,49 @@ TEST_F(Opening, PciDevicesAreTakenTogetherAndTheirGroupsAllowed) {
         EXPECT_NE(std::ranges::find(command.devices, node), command.devices.end()) << node;
 }
 
+TEST_F(Opening, ANetworkSaysWhatAnInterfaceIs) {
+    std::filesystem::create_directories(path("host/sys/kernel/iommu_groups/14"));
+    std::filesystem::create_directories(path("host/sys/bus/pci/devices/0000:03:10.1"));
+    std::filesystem::create_directory_symlink(path("host/sys/kernel/iommu_groups/14"),
+                                              path("host/sys/bus/pci/devices/0000:03:10.1/iommu_group"));
+    resources.networks["pool"] = [](Interface& interface) {
+        interface.source->host_address = HostPciAddress{.domain = 0, .bus = 3, .slot = 16, .function = 1};
+        interface.managed = true;
+    };
+    resources.networks["default"] = [](Interface& interface) {
+        interface.source->bridge = "virbr0";
+        interface.mtu = 1400;
+    };
+    resources.networks["macvtaps"] = [](Interface& interface) {
+        interface.source->dev = "eth0";
+        interface.source->mode = "bridge";
+    };
+    const auto card = [](const char* network, const char* mac) {
+        return fmt::format(
+            "<interface type='network'><mac address='52:54:00:aa:bb:{}'/><source network='{}'/>"
+            "<model type='virtio'/></interface>",
+            mac, network);
+    };
+    const auto config = domain(card("pool", "01") + card("default", "02") + card("macvtaps", "03"));
+    OpenOptions options;
+    options.host_root = path("host");
+    auto opened = bed.run(open_resources(config, resources, bed.workers, options));
+    EXPECT_EQ(resources.taken, (std::vector<std::string>{"0000:03:10.1 net0 managed vfio-pci"}));
+    auto live = config;
+    fill_opened(live, opened);
+    EXPECT_EQ(actual_type(live.devices.interfaces[0]), InterfaceType::hostdev);
+    EXPECT_EQ(live.devices.interfaces[0].info.alias, "net0");
+    EXPECT_FALSE(live.devices.interfaces[0].target) << "it has no device of the host's";
+    EXPECT_EQ(live.devices.interfaces[1].target->dev, "vnet7");
+    EXPECT_EQ(actual_type(live.devices.interfaces[2]), InterfaceType::direct);
+    const auto line = line_of(live, opened);
+    EXPECT_NE(line.find(R"({"driver":"vfio-pci","host":"0000:03:10.1","id":"net0")"), line.npos) << line;
+    EXPECT_EQ(line.find("hostnet0"), line.npos) << line;
+    EXPECT_NE(line.find(R"("host_mtu":1400)"), line.npos) << line;
+    EXPECT_NE(line.find(R"({"type":"tap","fd":")"), line.npos) << line;
+    EXPECT_NE(line.find("hostnet2"), line.npos) << line;
+}
+
 TEST_F(Opening, WhatOnlyQemuReadsIsToldToStandAloneAndAskedFor) {
     const auto remote = [&](const char* more) {
         return domain(

@@ -154,7 +154,7 @@ void add_hostdev(Argv& line, const Hostdev& hostdev) {
 void add_hostdevs(Argv& line) {
     for (const auto& hostdev : line.config.devices.hostdevs) add_hostdev(line, hostdev);
     for (const auto& interface : line.config.devices.interfaces) {
-        if (interface.type != InterfaceType::hostdev || line.runnable()) continue;
+        if (actual_type(interface) != InterfaceType::hostdev || line.runnable()) continue;
         const auto host = text_of(get<HostPciAddress>(interface.source ? interface.source->host_address : std::nullopt,
                                                       "an <interface type='hostdev'>"));
         take_vfio(line, interface.info.alias);

@@ -148,15 +148,15 @@ void add_netdev(Argv& line, const Interface& interface, std::size_t index) {
         netdev.set("type", "user");
         line.out.needs_network = true;
     } else {
-        switch (interface.type) {
+        switch (actual_type(interface)) {
             case InterfaceType::bridge:
-                if (line.by_path()) {
+                // A network that nobody has looked at yet has none.
+                if (line.by_path() && !source_of(interface).bridge.empty()) {
                     netdev.set("type", "bridge").set("br", source_of(interface).bridge);
                     break;
                 }
                 [[fallthrough]];
             case InterfaceType::ethernet:
-            case InterfaceType::network:
             case InterfaceType::direct:
                 set_tap(line, netdev, interface, index);
                 break;
@@ -231,7 +231,7 @@ void add_interfaces(Argv& line) {
     const auto& interfaces = line.config.devices.interfaces;
     for (std::size_t i = 0; i < interfaces.size(); ++i) {
         const Interface& interface = interfaces[i];
-        if (interface.type == InterfaceType::hostdev) continue;  // among the hostdevs
+        if (actual_type(interface) == InterfaceType::hostdev) continue;  // among the hostdevs
         add_netdev(line, interface, i);
         Json device;
         device.set("driver", driver_of(line, interface));

@@ -271,7 +271,8 @@ Task<> close_names(CorePtr core, const Prepared& prepared) {
 
 void add_link_states(const std::vector<Device>& devices, std::vector<QmpCommand>& commands) {
     for (const auto& device : devices)
-        if (const auto* interface = std::get_if<Interface>(&device); interface && interface->link_state == "down")
+        if (const auto* interface = std::get_if<Interface>(&device);
+            interface && interface->link_state == "down" && actual_type(*interface) != InterfaceType::hostdev)
             commands.push_back({"set_link", {{"name", interface->info.alias}, {"up", false}}, {Part::Kind::set, ""}});
 }
 
