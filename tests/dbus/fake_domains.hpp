@@ -138,7 +138,7 @@ private:
                 const std::string& arguments = "", bool publish_now = false) {
         said = arguments.empty() ? operation : operation + " " + arguments;
         asked_by = caller;
-        return jobs_.run({operation, {view_.uuid}, action, caller, publish_now},
+        return jobs_.run({operation, {view_.uuid}, {}, action, caller, publish_now},
                          [this](JobPtr job) { return work(job); });
     }
     Task<> work(JobPtr job) {

@@ -71,7 +71,7 @@ public:
 
 private:
     JobPtr job(const char* operation) {
-        return jobs_.run({operation, {}, "domain.snapshot", {}, true}, [](JobPtr) -> Task<> { co_return; });
+        return jobs_.run({operation, {}, {}, "domain.snapshot", {}, true}, [](JobPtr) -> Task<> { co_return; });
     }
     Jobs& jobs_;
     std::string& said_;
@@ -109,7 +109,7 @@ public:
 
 private:
     JobPtr job() {
-        return jobs_.run({"checkpoint", {}, "domain.snapshot", {}, true}, [](JobPtr) -> Task<> { co_return; });
+        return jobs_.run({"checkpoint", {}, {}, "domain.snapshot", {}, true}, [](JobPtr) -> Task<> { co_return; });
     }
     Jobs& jobs_;
     std::string& said_;
@@ -122,7 +122,7 @@ public:
 
     JobPtr begin(std::string xml, BackupOptions o, Caller) override {
         said_ = fmt::format("backup {} {} {}", xml, o.checkpoint, o.reuse_external);
-        return jobs_.run({"backup", {}, "domain.backup", {}, true}, [this](JobPtr job) { return work(job); });
+        return jobs_.run({"backup", {}, {}, "domain.backup", {}, true}, [this](JobPtr job) { return work(job); });
     }
     Task<> end(Caller) override {
         if (!promise_) throw Error{Code::invalid_state, "there is no backup"};
