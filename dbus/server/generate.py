@@ -25,6 +25,7 @@ BASIC = {"b": "bool", "i": "std::int32_t", "u": "std::uint32_t", "x": "std::int6
 EMIT_WORDS = {"true": "changes", "invalidates": "invalidation", "const": "constant", "false": "nothing"}
 KEYWORDS = {"new", "delete", "class", "default", "register", "switch", "this", "operator", "private", "public", "break",
             "continue", "union", "explicit", "export", "import", "template", "typename", "namespace", "using"}
+SUBJECTS = ("xml", "name", "network-xml", "network-name", "handler")
 DEFAULT_LIMIT = 65536
 
 
@@ -84,6 +85,8 @@ class Arg:
             raise Unfit(f"an argument of {owner} has no name or no type")
         notes = annotations(element, "arg", f"argument {self.name} of {owner}")
         self.subject = notes.get("Subject")
+        if self.subject not in (None, *SUBJECTS):
+            raise Unfit(f"argument {self.name} of {owner} has the subject '{self.subject}'; it must be one of {' '.join(SUBJECTS)}")
         self.limit = int(notes.get("Limit", DEFAULT_LIMIT))
         self.cpp = identifier(self.name)
 
@@ -252,7 +255,7 @@ class Interface:
 
     def subject_call(self, method):
         if method.subject:
-            return f"self.subject_of_{method.subject.subject}(call, {method.subject.cpp})"
+            return f"self.subject_of_{snake(method.subject.subject)}(call, {method.subject.cpp})"
         return "self.subject(call)"
 
     # ---- the header ----
@@ -295,7 +298,7 @@ class Interface:
                f"class {self.short}Methods {{", "public:", f"    virtual ~{self.short}Methods() = default;"]
         if any(not m.subject and not m.handler_asks for m in self.methods):
             out.append("    virtual Subject subject(const Call& call) = 0;")
-        for kind in sorted({m.subject.subject for m in self.methods if m.subject}):
+        for kind in sorted({snake(m.subject.subject) for m in self.methods if m.subject}):
             out.append(f"    virtual Subject subject_of_{kind}(const Call& call, const std::string& {kind}) = 0;")
         if any("of-object" in m.actions for m in self.methods):
             out.append("    virtual std::string action_of_object(const Call& call) = 0;")
@@ -373,7 +376,7 @@ class Interface:
             given = f"!options.{identifier(option)}.empty()" if kind == "s" else f"options.{identifier(option)}"
             out.append(f'    if ({given}) actions.emplace_back("{action}");')
         subject = self.subject_call(method)
-        if method.subject and method.subject.subject == "xml":  # a text says the same for ever
+        if method.subject and method.subject.subject in ("xml", "network-xml"):  # a text says the same for ever
             out.append(f"    const Subject about = {subject};")
             subject = "about"
         if not method.handler_asks:

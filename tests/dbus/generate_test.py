@@ -74,6 +74,11 @@ class Generator(unittest.TestCase):
     def test_annotations_must_be_known(self):
         self.refused(ACTION, ACTION + '<annotation name="org.virtbus1.Acton" value="lamp.switch"/>', "is not known there")
 
+    def test_subjects_must_be_known(self):
+        arg = '<arg name="options" type="a{sv}" direction="in"/>'
+        name = '<arg name="name" type="s"><annotation name="org.virtbus1.Subject" value="network"/></arg>'
+        self.refused(arg, name + arg, "argument name of org.example.Lamp.Switch has the subject 'network'")
+
     def test_properties_are_read_only(self):
         self.refused('access="read"', 'access="readwrite"', "changes are methods")
 
