@@ -4,11 +4,13 @@
 #include "dbus/checkpoint_interface.hpp"
 #include "dbus/domain_interface.hpp"
 #include "dbus/job_interface.hpp"
+#include "dbus/network_interface.hpp"
 #include "dbus/paths.hpp"
 #include "dbus/server/answer.hpp"
 #include "dbus/snapshot_interface.hpp"
 #include "service/domain.hpp"
 #include "service/jobs.hpp"
+#include "service/networks.hpp"
 
 namespace virtbus::dbus {
 
@@ -74,9 +76,18 @@ void Announcer::checkpoint_removed(const std::string& domain_uuid, const Checkpo
     signals_.removed(checkpoint_path(domain_uuid, last.name));
 }
 
-void Announcer::network_added(Network&) {}
-void Announcer::network_changed(Network&, const NetworkView&) {}
-void Announcer::network_removed(const NetworkView&) {}
+void Announcer::network_added(Network& network) {
+    signals_.added(network_path(network.view().uuid), &network.view());
+}
+
+void Announcer::network_changed(Network& network, const NetworkView& before) {
+    const NetworkView& now = network.view();
+    signals_.properties_changed(network_path(now.uuid), network_interface, &before, &now);
+}
+
+void Announcer::network_removed(const NetworkView& last) {
+    signals_.removed(network_path(last.uuid));
+}
 
 void Announcer::job_added(Job& job) {
     signals_.added(job_path(job.id()), &job.view());

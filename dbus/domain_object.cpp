@@ -6,20 +6,13 @@
 #include "dbus/job_replies.hpp"
 #include "dbus/memory_file.hpp"
 #include "dbus/paths.hpp"
+#include "dbus/scope.hpp"
 #include "dbus/subjects.hpp"
 #include "virtbus/error.hpp"
 
 namespace virtbus::dbus {
 
 namespace {
-
-/// The generator has let only these words through; no word is the default.
-ChangeScope scope_of(std::string_view word) {
-    if (word == "live") return ChangeScope::live;
-    if (word == "persistent") return ChangeScope::persistent;
-    if (word == "both") return ChangeScope::both;
-    return ChangeScope::current;
-}
 
 ShutdownMode mode_of(std::string word) {
     return word.empty() ? "default" : std::move(word);

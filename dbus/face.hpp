@@ -16,6 +16,7 @@
 namespace virtbus {
 class Domains;
 class Jobs;
+class Networks;
 }  // namespace virtbus
 
 namespace virtbus::dbus {
@@ -31,7 +32,8 @@ public:
 
     Audience& audience();
     Callers& callers();
-    void present(Domains& domains, Jobs& jobs, Workers& workers);
+    /// Without networks there are none.
+    void present(Domains& domains, Networks* networks, Jobs& jobs, Workers& workers);
 
     /// Connects to the system or session bus and owns the name; AlreadyExists when another process has it. `lost` is
     /// told when the bus goes away.

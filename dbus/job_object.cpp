@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <tuple>
+
 #include "dbus/job_replies.hpp"
 #include "dbus/paths.hpp"
 #include "dbus/server/answer.hpp"
@@ -14,6 +16,7 @@ namespace virtbus::dbus {
 std::vector<ObjectPath> job_objects(const JobView& view) {
     std::vector<ObjectPath> paths;
     for (const auto& uuid : view.domains) paths.push_back({domain_path(uuid)});
+    for (const auto& uuid : view.networks) paths.push_back({network_path(uuid)});
     return paths;
 }
 
@@ -46,9 +49,12 @@ void JobObject::list(const Keys&, const std::function<void(std::string_view, con
 Subject JobObject::subject(const Call& call) {
     const JobPtr job = find_job(call.keys());
     if (!job) return {{{"verb", std::string{call.method()}}}, false};
-    const auto& uuids = job->view().domains;
-    const DomainPtr domain = uuids.empty() ? nullptr : domains_.find(uuids.front());
-    return domain ? subject_of(call, *domain) : Subject{{{"verb", std::string{call.method()}}}};
+    const auto& [domains, networks] = std::tie(job->view().domains, job->view().networks);
+    if (const auto domain = domains.empty() ? nullptr : domains_.find(domains.front()))
+        return subject_of(call, *domain);
+    if (const auto network = networks.empty() ? nullptr : networks_.find(networks.front()))
+        return subject_of(call, *network);
+    return {{{"verb", std::string{call.method()}}}};
 }
 
 std::string JobObject::action_of_object(const Call& call) {

@@ -6,12 +6,14 @@
 #include "dbus/server/interface.hpp"
 #include "service/domains.hpp"
 #include "service/jobs.hpp"
+#include "service/networks.hpp"
 
 namespace virtbus::dbus {
 
 class JobObject final : public Kind, public JobMethods {
 public:
-    JobObject(Jobs& jobs, const Domains& domains) : jobs_{jobs}, domains_{domains} {}
+    JobObject(Jobs& jobs, const Domains& domains, const Networks& networks)
+        : jobs_{jobs}, domains_{domains}, networks_{networks} {}
 
     const Interface& interface() const override { return job_interface; }
     void* handler() override { return static_cast<JobMethods*>(this); }
@@ -28,6 +30,7 @@ private:
 
     Jobs& jobs_;
     const Domains& domains_;
+    const Networks& networks_;
 };
 
 }  // namespace virtbus::dbus

@@ -39,8 +39,9 @@ void require_states(const std::vector<std::string>& words) {
 
 }  // namespace
 
-ManagerObject::ManagerObject(Domains& domains, Jobs& jobs, std::string version, bool system_mode)
+ManagerObject::ManagerObject(Domains& domains, Networks& networks, Jobs& jobs, std::string version, bool system_mode)
     : domains_{domains},
+      networks_{networks},
       jobs_{jobs},
       view_{std::move(version), system_mode ? "system" : "user", domains.drivers(), {}, describe_host()} {}
 
@@ -68,6 +69,20 @@ Subject ManagerObject::subject_of_xml(const Call& call, const std::string& xml) 
              {"driver", said.driver},
              {"domain-name", said.name},
              {"domain-uuid", said.uuid}}};
+}
+
+Subject ManagerObject::subject_of_network_name(const Call& call, const std::string& name) {
+    try {
+        return subject_of(call, *networks_.get(name));
+    } catch (const Error& error) {
+        if (error.code() != Code::no_such_network) throw;
+        return {{{"verb", std::string{call.method()}}, {"network-name", name}}, false};
+    }
+}
+
+Subject ManagerObject::subject_of_network_xml(const Call& call, const std::string& xml) {
+    const auto said = networks_.identify(xml);
+    return {{{"verb", std::string{call.method()}}, {"network-name", said.name}, {"network-uuid", said.uuid}}};
 }
 
 Task<std::vector<ManagerObject::Row>> ManagerObject::list_domains(Call&, ManagerListDomainsOptions options) {
@@ -154,6 +169,29 @@ Task<std::string> ManagerObject::get_capabilities(Call&, std::string driver) {
 Task<std::string> ManagerObject::get_domain_capabilities(Call&, ManagerGetDomainCapabilitiesOptions options) {
     co_return co_await domains_.domain_capabilities(std::move(options.driver), std::move(options.emulator),
                                                     std::move(options.arch), std::move(options.machine));
+}
+
+Task<std::vector<ManagerObject::NetworkRow>> ManagerObject::list_networks(Call&) {
+    std::vector<NetworkRow> rows;
+    for (const auto& network : networks_.list()) {
+        const NetworkView& view = network->view();
+        rows.emplace_back(ObjectPath{network_path(view.uuid)}, view.name, view.uuid, view.active, view.persistent);
+    }
+    co_return rows;
+}
+
+Task<ObjectPath> ManagerObject::get_network(Call&, std::string name_or_uuid) {
+    co_return ObjectPath{network_path(networks_.get(name_or_uuid)->view().uuid)};
+}
+
+Task<ObjectPath> ManagerObject::define_network(Call& call, std::string xml, ManagerDefineNetworkOptions options) {
+    const NetworkPtr network = co_await networks_.define(std::move(xml), options.validate, call.caller());
+    co_return ObjectPath{network_path(network->view().uuid)};
+}
+
+Task<ObjectPath> ManagerObject::create_network(Call& call, std::string xml, ManagerCreateNetworkOptions options) {
+    const NetworkPtr network = co_await networks_.create(std::move(xml), options.validate, call.caller());
+    co_return ObjectPath{network_path(network->view().uuid)};
 }
 
 }  // namespace virtbus::dbus

@@ -75,6 +75,9 @@ std::optional<std::uint64_t> element_to_number(std::string_view element) {
 std::string domain_path(std::string_view uuid) {
     return fmt::format("{}/domain/{}", root_path, uuid_to_element(uuid));
 }
+std::string network_path(std::string_view uuid) {
+    return fmt::format("{}/network/{}", root_path, uuid_to_element(uuid));
+}
 std::string job_path(std::uint64_t id) {
     return fmt::format("{}/job/{}", root_path, id);
 }

@@ -15,6 +15,7 @@ inline constexpr const char* root_path = "/org/virtbus1";
 inline const ObjectPath no_object{"/"};
 
 std::string domain_path(std::string_view uuid);
+std::string network_path(std::string_view uuid);
 std::string job_path(std::uint64_t id);
 std::string snapshot_path(std::string_view domain_uuid, std::string_view name);
 std::string checkpoint_path(std::string_view domain_uuid, std::string_view name);

@@ -70,7 +70,7 @@ Task<> live(host::Host& host, Log& log, DaemonOptions options) {
     dbus::Face face{host.loop, log, check, VIRTBUS_VERSION, options.system_mode};
     EventLog events{log, face.audience()};
     MachineRoom room{ports, {&qemu, &test}, &links, face.callers(), events};
-    face.present(room.domains(), room.jobs(), host.outside_workers);
+    face.present(room.domains(), nullptr, room.jobs(), host.outside_workers);
 
     co_await room.load();
     events.start();

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // The faces over domains that keep what they are told: nothing is lost or changed between the bus and the service.
-#include "dbus/face.hpp"
-
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,11 +12,10 @@
 #include "dbus/domain_interface.hpp"
 #include "dbus/job_interface.hpp"
 #include "dbus/manager_interface.hpp"
+#include "dbus/network_interface.hpp"
 #include "dbus/snapshot_interface.hpp"
 #include "polkit/access.hpp"
-#include "service/host/workers.hpp"
-#include "tests/dbus/fake_domains.hpp"
-#include "tests/support/bus_client.hpp"
+#include "tests/dbus/face_bed.hpp"
 
 namespace virtbus::dbus {
 namespace {
@@ -26,68 +23,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
-using tests::Client;
-
-struct SilentLog final : Log {
-    void write(Priority, std::string_view, const Fields&) override {}
-};
-
-constexpr const char* domain = "org.virtbus1.Domain";
-constexpr const char* manager = "org.virtbus1.Manager";
-constexpr const char* job = "org.virtbus1.Job";
-constexpr const char* properties = "org.freedesktop.DBus.Properties";
-const std::string root = "/org/virtbus1";
-
-struct FaceTest : ::testing::Test {
-    FaceTest() {
-        face.present(domains, jobs, workers);
-        face.serve_socket(folder / "bus");
-        client.emplace(loop, "unix:path=" + (folder / "bus"), "org.virtbus1");
-        one = &domains.add(1);
-        path = root + "/domain/00000000_0000_4000_8000_000000000001";
-    }
-    ~FaceTest() override {
-        client.reset();
-        face.close();
-    }
-    Task<> allow(Caller, std::string action, Details details) {
-        asked.push_back(action + " " + (details.contains("domain-name") ? details.at("domain-name") : "-") + " " +
-                        details.at("verb"));
-        co_return;
-    }
-    tests::Answer verb(const char* member) { return client->call(path, domain, member, "a{sv}", 0); }
-    void listen() {
-        ASSERT_TRUE(client->call(root, "org.freedesktop.DBus.Peer", "Ping").ok());
-        const auto match =
-            client->make("/org/freedesktop/DBus", "org.freedesktop.DBus", "AddMatch", "org.freedesktop.DBus");
-        sd_bus_message_append(match.get(), "s", "type='signal'");
-        ASSERT_TRUE(client->send(match).wait().ok());
-    }
-    std::vector<std::string> heard() {
-        EXPECT_TRUE(client->call(root, "org.freedesktop.DBus.Peer", "Ping").ok());
-        std::vector<std::string> members;
-        for (const auto& signal : client->signals) members.push_back(signal.member);
-        client->signals.clear();
-        return members;
-    }
-
-    host::MainLoop loop;
-    host::SystemClock clock;
-    host::ThreadPool workers{loop, 1};
-    SilentLog log;
-    tests::TemporaryFolder folder;
-    std::vector<std::string> asked;
-    Face face{loop, log,
-              [this](Caller caller, std::string action, Details details, std::stop_token) {
-                  return allow(std::move(caller), std::move(action), std::move(details));
-              },
-              "1.2.3", false};
-    Jobs jobs{loop, clock, log, face.audience()};
-    FakeDomains domains{jobs, face.audience(), loop};
-    std::optional<Client> client;
-    FakeDomain* one = nullptr;
-    std::string path;
-};
 
 TEST_F(FaceTest, VerbsArriveWithTheirArguments) {
     const auto said = [&](const char* member, const char* types, auto... arguments) {
@@ -414,7 +349,7 @@ TEST_F(FaceTest, ClosingDropsWhatIsUnderWay) {
 
 TEST(Tables, EveryActionOfTheInterfacesIsOneOfPolkits) {
     for (const auto& table : {manager_permissions, domain_permissions, backup_permissions, snapshot_permissions,
-                              checkpoint_permissions, job_permissions})
+                              checkpoint_permissions, network_permissions, job_permissions})
         for (const auto& row : table) {
             if (row.action == "of-object") continue;
             EXPECT_THAT(polkit::actions, ::testing::Contains(row.action)) << row.method;
@@ -433,6 +368,7 @@ TEST(Tables, EveryMethodAsksForSomething) {
     check(backup_interface, backup_permissions);
     check(snapshot_interface, snapshot_permissions);
     check(checkpoint_interface, checkpoint_permissions);
+    check(network_interface, network_permissions);
     check(job_interface, job_permissions);
     EXPECT_EQ(domain_interface.methods.size(), 33u);
 }
