@@ -54,7 +54,7 @@ Task<> live(host::Host& host, Log& log, DaemonOptions options) {
     host::SysfsPci pci{host.outside_workers};
     ports.pci = &pci;
 
-    network::TapLinks links{host.outside_workers};
+    network::TapLinks links{host.outside_workers, &host.spawner};
     qemu::QemuDriver qemu{ports};
     test_driver::TestDriver test{ports};
 

@@ -2,11 +2,14 @@
 #include "network/links.hpp"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
-#include <charconv>
+#include <chrono>
 #include <memory>
 
+#include "network/bridge_vlans.hpp"
+#include "network/link_key.hpp"
+#include "network/macvtap.hpp"
+#include "network/open_vswitch.hpp"
 #include "network/shaping.hpp"
 #include "network/tap.hpp"
 #include "network/virtual_function.hpp"
@@ -16,9 +19,6 @@ namespace virtbus::network {
 namespace {
 
 constexpr std::chrono::seconds removal_patience{30};
-constexpr std::string_view tap_key = "tap:";         // tap:<index>:<name>
-constexpr std::string_view function_key = "vf:";     // vf:<number>:<vlan>:<mac, 17 characters>:<parent>
-constexpr std::string_view foreign_key = "foreign";  // made by somebody else: nothing to undo
 constexpr std::string_view generated_prefixes[] = {"vnet", "macvtap", "macvlan"};
 
 std::string described(const LinkRequest& request) {
@@ -36,34 +36,58 @@ bool is_foreign(const LinkRequest& request) {
 
 void require_for_function(const LinkRequest& request) {
     const auto& interface = request.interface;
-    if (interface.virtual_port) refuse(request, "virtual ports (802.1Qbh) are not served");
-    if (interface.bandwidth) refuse(request, "bandwidth is not limited on a device that the guest drives itself");
+    if (interface.virtual_port && !interface.virtual_port->type.empty())
+        refuse(request,
+               fmt::format("virtual ports of type '{}' are not served on a device that the guest drives itself",
+                           interface.virtual_port->type));
+    if (interface.bandwidth && (interface.bandwidth->inbound || interface.bandwidth->outbound))
+        refuse(request, "bandwidth is not limited on a device that the guest drives itself");
     if (interface.vlan && (interface.vlan->tags.size() > 1 || interface.vlan->trunk.value_or(false)))
         refuse(request, "a virtual function takes one VLAN tag");
+}
+
+/// One without a type says no more than that a switch may be told; a Linux bridge has nobody to tell.
+void require_good_port(const LinkRequest& request, InterfaceType type) {
+    const auto& interface = request.interface;
+    const std::string port = interface.virtual_port ? interface.virtual_port->type : "";
+    const bool tagged = interface.vlan && !interface.vlan->tags.empty();
+    if (!port.empty() && port != "openvswitch")
+        refuse(request, fmt::format("virtual ports of type '{}' are not served; 'openvswitch' is", port));
+    if (port == "openvswitch" && type != InterfaceType::bridge)
+        refuse(request, "a virtual port of Open vSwitch needs type 'bridge'");
+    if (tagged && type == InterfaceType::direct)
+        refuse(request, "a macvtap device has no VLAN tags; name a VLAN device in <source dev=>");
+    if (tagged && type != InterfaceType::bridge)
+        refuse(request, "a VLAN tag is for interfaces that name a bridge or a network");
+    if (type == InterfaceType::direct && interface.port_isolated.value_or(false))
+        refuse(request, "ports of a bridge can be isolated, and a macvtap device is none; use the mode 'private'");
 }
 
 /// What the definition wants of its link and this driver would silently leave out is refused instead.
 void require_only_what_is_done(const LinkRequest& request) {
     const auto& interface = request.interface;
-    if (interface.type == InterfaceType::network)
-        refuse(request, "virtual networks are not served yet; use an interface of type 'bridge', 'ethernet' or 'user'");
-    if (interface.type == InterfaceType::hostdev) return require_for_function(request);
-    if (interface.type != InterfaceType::bridge && interface.type != InterfaceType::ethernet)
-        refuse(request, fmt::format("links of type '{}' are not served; 'bridge', 'ethernet' and 'user' are",
-                                    word(interface.type)));
-    if (interface.virtual_port) refuse(request, "virtual ports (Open vSwitch, 802.1Qbg) are not served");
-    if (interface.vlan && !interface.vlan->tags.empty()) refuse(request, "VLAN tags on a Linux bridge are not served");
+    const auto type = actual_type(interface);
+    if (type == InterfaceType::hostdev) return require_for_function(request);
+    if (type != InterfaceType::bridge && type != InterfaceType::ethernet && type != InterfaceType::direct)
+        refuse(request, fmt::format("links of type '{}' are not served; 'network', 'bridge', 'direct', 'ethernet' and "
+                                    "'user' are",
+                                    word(type)));
+    require_good_port(request, type);
     if (interface.filterref)
         refuse(
             request,
             fmt::format("network filters are not served, and without '{}' the guest would be less confined than asked",
                         interface.filterref->filter));
-    if (interface.bandwidth && interface.bandwidth->inbound && interface.bandwidth->inbound->floor)
-        refuse(request, "a guaranteed floor of bandwidth is for virtual networks");
     const bool limited = interface.bandwidth && (interface.bandwidth->inbound || interface.bandwidth->outbound);
+    // Its class in the network's bandwidth keeps it.
+    const bool kept = limited && interface.bandwidth->class_id;
+    if (limited && interface.bandwidth->inbound && interface.bandwidth->inbound->floor && !kept)
+        refuse(request, "a guaranteed floor of bandwidth is for virtual networks");
     if (limited && is_foreign(request)) refuse(request, "bandwidth is not limited on a device that is not managed");
     if (interface.coalesce_rx_frames_max && is_foreign(request))
         refuse(request, "frames are not gathered on a device that is not managed");
+    if (interface.coalesce_rx_frames_max && type == InterfaceType::direct)
+        refuse(request, "frames are not gathered on a macvtap device");
     if (!interface.script.empty() || !interface.downscript.empty())
         refuse(request,
                "scripts are not run; prepare the device beforehand and name it with <target dev=... managed='no'/>");
@@ -79,7 +103,8 @@ std::string wanted_name(const Interface& interface) {
     return interface.target->dev;
 }
 
-TapRequest tap_request(const LinkRequest& request) {
+/// `told`: a switch is told of the port, so it is not put on a bridge here.
+TapRequest tap_request(const LinkRequest& request, bool told) {
     const auto& interface = request.interface;
     TapRequest tap;
     tap.name = wanted_name(interface);
@@ -87,32 +112,116 @@ TapRequest tap_request(const LinkRequest& request) {
     tap.mtu = interface.mtu.value_or(0);
     tap.queues = request.queues;
     tap.vnet_header = request.vnet_header;
-    tap.isolated = interface.port_isolated.value_or(false);
     tap.up = interface.link_state != "down";
-    if (interface.type == InterfaceType::bridge) {
-        tap.bridge = interface.source ? interface.source->bridge : "";
-        if (tap.bridge.empty()) throw Error{Code::invalid_xml, "the definition names no bridge"};
-    }
+    if (actual_type(interface) != InterfaceType::bridge) return tap;
+    const std::string bridge = interface.source ? interface.source->bridge : "";
+    if (bridge.empty()) throw Error{Code::invalid_xml, "the definition names no bridge"};
+    if (told) return tap;
+    tap.bridge = bridge;
+    tap.isolated = interface.port_isolated.value_or(false);
+    if (interface.vlan && !interface.vlan->tags.empty()) tap.vlans = port_vlans(*interface.vlan);
     return tap;
 }
 
-Link made(const LinkRequest& request) {
-    auto tap = make_tap(tap_request(request));
-    // On failure the tap goes with its last descriptor.
-    if (request.interface.bandwidth && request.interface.bandwidth->inbound)
-        limit_inbound(tap.index, tap.name, *request.interface.bandwidth->inbound);
-    if (request.interface.bandwidth && request.interface.bandwidth->outbound)
-        limit_outbound(tap.index, tap.name, *request.interface.bandwidth->outbound);
-    if (const auto frames = request.interface.coalesce_rx_frames_max) set_coalesced_frames(tap.name, *frames);
-    return {std::move(tap.fds), tap.name, fmt::format("{}{}:{}", tap_key, tap.index, tap.name)};
+/// Limits of a tap, or of a macvtap device, which shows the guest's side: there its sending is the host's.
+void set_limits(const Interface& interface, const Tap& tap, bool told) {
+    if (!interface.bandwidth) return;
+    const bool swapped = actual_type(interface) == InterfaceType::direct;
+    // A floor alone limits nothing here.
+    const auto limits = [](const std::optional<BandwidthLimit>& limit) {
+        return limit && (limit->average || !limit->floor);
+    };
+    const auto& leaving = swapped ? interface.bandwidth->outbound : interface.bandwidth->inbound;
+    const auto& coming = swapped ? interface.bandwidth->inbound : interface.bandwidth->outbound;
+    if (limits(leaving)) limit_inbound(tap.index, tap.name, *leaving);
+    if (limits(coming) && !told) limit_outbound(tap.index, tap.name, *coming);
 }
 
-std::string text_of(const MacAddress& mac) {
-    return fmt::format("{:02x}", fmt::join(mac, ":"));
+/// Of what this thread can reach; ports of a switch are told of elsewhere. What is gone is no error.
+void take_down(const LinkKey& key) {
+    switch (key.kind) {
+        case LinkKey::Kind::foreign:
+            return;
+        case LinkKey::Kind::function:
+            return set_state({key.beside, key.number}, {key.mac, key.vlan});
+        case LinkKey::Kind::passthrough:
+            remove_passthrough(key.name, key.index, key.beside, key.mac);
+            break;
+        case LinkKey::Kind::tap:
+        case LinkKey::Kind::switch_port:
+        case LinkKey::Kind::macvtap:
+            remove_tap(key.name, key.index);
+    }
+    remove_limits(key.index);
+}
+
+/// A link that has been made. Unless it is taken, as its waiter had given up or something failed, it goes.
+struct Made {
+    Link link;
+    LinkKey key;
+    bool taken = false;
+
+    Made(std::vector<Fd> fds, const std::string& name, LinkKey of) : key{std::move(of)} {
+        link.fds = std::move(fds);
+        link.ifname = name;
+        link.undo_key = key.text();
+    }
+    Made(const Made&) = delete;
+    ~Made() {
+        if (taken) return;
+        link.fds.clear();
+        try {
+            take_down(key);
+        } catch (const Error&) {
+            // A tap has gone with its last descriptor.
+        }
+    }
+};
+using MadePtr = std::shared_ptr<Made>;
+
+MadePtr make_tap_link(const LinkRequest& request) {
+    const auto& interface = request.interface;
+    const bool told = actual_type(interface) == InterfaceType::bridge && is_switch_port(interface);
+    auto tap = make_tap(tap_request(request, told));
+    LinkKey key;
+    key.kind = told ? LinkKey::Kind::switch_port : LinkKey::Kind::tap;
+    key.index = tap.index;
+    key.name = tap.name;
+    if (told) key.beside = interface.source->bridge;
+    auto made = std::make_shared<Made>(std::move(tap.fds), tap.name, std::move(key));
+    set_limits(interface, tap, told);
+    if (const auto frames = interface.coalesce_rx_frames_max) set_coalesced_frames(tap.name, *frames);
+    return made;
+}
+
+MadePtr make_direct_link(const LinkRequest& request) {
+    const auto& interface = request.interface;
+    MacvtapRequest wanted;
+    wanted.name = wanted_name(interface);
+    wanted.lower = interface.source ? interface.source->dev : "";
+    if (wanted.lower.empty()) throw Error{Code::invalid_xml, "the definition names no network device"};
+    wanted.mode = interface.source->mode;
+    wanted.mac = parse_mac(interface.mac);
+    wanted.mtu = interface.mtu.value_or(0);
+    wanted.queues = request.queues;
+    wanted.vnet_header = request.vnet_header;
+    wanted.up = interface.link_state != "down";
+    auto macvtap = make_macvtap(wanted);
+    LinkKey key;
+    key.kind = wanted.mode == "passthrough" ? LinkKey::Kind::passthrough : LinkKey::Kind::macvtap;
+    key.index = macvtap.tap.index;
+    key.name = macvtap.tap.name;
+    if (key.kind == LinkKey::Kind::passthrough) {
+        key.beside = wanted.lower;
+        key.mac = macvtap.lower_mac;
+    }
+    auto made = std::make_shared<Made>(std::move(macvtap.tap.fds), macvtap.tap.name, std::move(key));
+    set_limits(interface, macvtap.tap, false);
+    return made;
 }
 
 /// The PCI device is given to QEMU elsewhere; what is to do here is the address that the card lets it have.
-Link prepared(const LinkRequest& request, const std::string& root) {
+MadePtr prepare_function(const LinkRequest& request, const std::string& root) {
     const auto& interface = request.interface;
     const auto* at = interface.source && interface.source->host_address
                          ? std::get_if<HostPciAddress>(&*interface.source->host_address)
@@ -130,92 +239,123 @@ Link prepared(const LinkRequest& request, const std::string& root) {
     VirtualFunctionState wanted{parse_mac(interface.mac), 0};
     if (interface.vlan && !interface.vlan->tags.empty()) wanted.vlan = interface.vlan->tags[0].id;
     set_state(*function, wanted);
-    return {{},
-            {},
-            fmt::format("{}{}:{}:{}:{}", function_key, function->number, before.vlan, text_of(before.mac),
-                        function->parent)};
+    LinkKey key;
+    key.kind = LinkKey::Kind::function;
+    key.beside = function->parent;
+    key.number = function->number;
+    key.vlan = before.vlan;
+    key.mac = before.mac;
+    return std::make_shared<Made>(std::vector<Fd>{}, "", std::move(key));
 }
 
-void restore_function(std::string_view key) {
-    key.remove_prefix(function_key.size());
-    const auto number = [&key] {
-        unsigned value = 0;
-        const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), value);
-        if (error != std::errc{} || end == key.data() + key.size() || *end != ':')
-            throw Error{Code::internal, fmt::format("'{}' is no virtual function", key)};
-        key.remove_prefix(static_cast<std::size_t>(end - key.data()) + 1);
-        return value;
-    };
-    constexpr std::size_t mac_length = 17;
-    VirtualFunction function;
-    VirtualFunctionState before;
-    function.number = number();
-    before.vlan = number();
-    if (key.size() < mac_length + 2) throw Error{Code::internal, fmt::format("'{}' is no virtual function", key)};
-    before.mac = parse_mac(std::string{key.substr(0, mac_length)});
-    function.parent = key.substr(mac_length + 1);
-    set_state(function, before);
-}
-
-Link attached(const LinkRequest& request) {
+MadePtr attach(const LinkRequest& request) {
     const auto& name = request.interface.target->dev;
     if (name.empty()) throw Error{Code::invalid_xml, "a device that is not managed must be named with <target dev=>"};
-    return {attach_tap(name, request.queues, request.vnet_header).fds, name, std::string{foreign_key}};
+    return std::make_shared<Made>(attach_tap(name, request.queues, request.vnet_header).fds, name, LinkKey{});
+}
+
+MadePtr make(const LinkRequest& request, const std::string& root) {
+    if (is_foreign(request)) return attach(request);
+    const auto type = actual_type(request.interface);
+    if (type == InterfaceType::hostdev) return prepare_function(request, root);
+    return type == InterfaceType::direct ? make_direct_link(request) : make_tap_link(request);
+}
+
+/// Runs on a worker; messages say whose link it is.
+template <class F>
+auto with_context(const LinkRequest& request, F work) {
+    try {
+        return work();
+    } catch (const Error& error) {
+        throw Error{error.code(), fmt::format("{}: {}", described(request), error.what())};
+    }
+}
+
+/// False: it is gone.
+bool reconnect(const LinkKey& key, const LinkRequest& request) {
+    const bool told = key.kind == LinkKey::Kind::switch_port;
+    if (!reconnect_tap(key.name, key.index, tap_request(request, told))) return false;
+    set_limits(request.interface, Tap{{}, key.name, key.index}, told);
+    return true;
+}
+
+std::string last_line(std::string_view text) {
+    while (text.ends_with('\n')) text.remove_suffix(1);
+    const auto start = text.rfind('\n');
+    return std::string{start == text.npos ? text : text.substr(start + 1)};
 }
 
 }  // namespace
 
+Task<> TapLinks::tell_switch(std::string what, std::vector<std::string> arguments, Deadline deadline,
+                             std::stop_token stop) {
+    if (!spawner_) throw Error{Code::unsupported, fmt::format("{}: Open vSwitch is not served here", what)};
+    Command command;
+    command.argv = setting_.switch_program;
+    command.argv.insert(command.argv.end(), arguments.begin(), arguments.end());
+    CommandResult result;
+    try {
+        result = co_await spawner_->run(std::move(command), deadline, std::move(stop));
+    } catch (const Error& error) {
+        if (error.code() == Code::cancelled || error.code() == Code::timeout) throw;
+        throw Error{Code::unsupported_configuration,
+                    fmt::format("{}: {}; is Open vSwitch installed?", what, error.what())};
+    }
+    if (result.status != 0)
+        throw Error{Code::hypervisor_failed, fmt::format("{}: Open vSwitch says: {}", what, last_line(result.errors))};
+}
+
 Task<Link> TapLinks::open_link(LinkRequest request, Deadline deadline, std::stop_token stop) {
     require_only_what_is_done(request);
-    const auto what = "making the link of " + described(request);
-    // Shared, so that a link which is made after its waiter has given up is taken down again.
-    struct Made {
-        std::optional<Link> link;
-        ~Made() {
-            if (!link || !link->undo_key.starts_with(tap_key)) return;
-            int index = 0;
-            std::from_chars(link->undo_key.data() + tap_key.size(), link->undo_key.data() + link->undo_key.size(),
-                            index);
-            try {
-                remove_tap(link->ifname, index);
-            } catch (const Error&) {
-                // It goes with its last descriptor, as a tap that is not persistent does.
-            }
-        }
-    };
-    auto work = [request = std::move(request), root = root_] {
-        auto result = std::make_shared<Made>();
+    const auto shared = std::make_shared<const LinkRequest>(std::move(request));
+    auto work = [shared, root = setting_.root] { return with_context(*shared, [&] { return make(*shared, root); }); };
+    const auto made =
+        co_await workers_.run("making the link of " + described(*shared), std::move(work), deadline, stop);
+    if (made->key.kind == LinkKey::Kind::switch_port) {
+        const auto what =
+            fmt::format("{}: putting '{}' on bridge '{}'", described(*shared), made->key.name, made->key.beside);
+        std::exception_ptr failure;
         try {
-            result->link = request.interface.type == InterfaceType::hostdev ? prepared(request, root)
-                           : is_foreign(request)                            ? attached(request)
-                                                                            : made(request);
-        } catch (const Error& error) {
-            throw Error{error.code(), fmt::format("{}: {}", described(request), error.what())};
+            co_await tell_switch(what, add_port_arguments(*shared, made->key.name), deadline, stop);
+        } catch (...) {
+            failure = std::current_exception();
         }
-        return result;
-    };
-    const auto result = co_await workers_.run(what, std::move(work), deadline, std::move(stop));
-    auto link = std::move(*result->link);
-    result->link.reset();
-    co_return link;
+        if (failure) {
+            // Nobody knows whether a switch that did not answer has done it.
+            try {
+                co_await tell_switch(what, remove_port_arguments(made->key.beside, made->key.name),
+                                     in(removal_patience), {});
+            } catch (const Error&) {
+                // The first failure is the one to be told.
+            }
+            std::rethrow_exception(failure);
+        }
+    }
+    made->taken = true;
+    co_return std::move(made->link);
 }
 
 Task<> TapLinks::close_link(std::string undo_key) {
-    if (undo_key == foreign_key) co_return;
-    if (undo_key.starts_with(function_key)) {
-        co_await workers_.run(
-            "giving a virtual function its address back", [undo_key] { restore_function(undo_key); },
-            in(removal_patience));
-        co_return;
-    }
-    const auto colon = undo_key.find(':', tap_key.size());
-    int index = 0;
-    if (undo_key.starts_with(tap_key) && colon != std::string::npos)
-        std::from_chars(undo_key.data() + tap_key.size(), undo_key.data() + colon, index);
-    if (index <= 0) throw Error{Code::internal, fmt::format("'{}' is no link of this driver", undo_key)};
-    const auto name = undo_key.substr(colon + 1);
-    auto work = [name, index] { remove_tap(name, index); };
-    co_await workers_.run("removing the link " + name, std::move(work), in(removal_patience));
+    const auto key = LinkKey::parse(undo_key);
+    if (key.kind == LinkKey::Kind::foreign) co_return;
+    co_await workers_.run(
+        fmt::format("removing the link {}", undo_key), [key] { take_down(key); }, in(removal_patience));
+    if (key.kind == LinkKey::Kind::switch_port)
+        co_await tell_switch(fmt::format("removing '{}' from bridge '{}'", key.name, key.beside),
+                             remove_port_arguments(key.beside, key.name), in(removal_patience), {});
+}
+
+Task<> TapLinks::reconnect_link(std::string undo_key, LinkRequest request, Deadline deadline) {
+    const auto key = LinkKey::parse(undo_key);
+    if (key.kind != LinkKey::Kind::tap && key.kind != LinkKey::Kind::switch_port) co_return;
+    require_only_what_is_done(request);
+    const auto shared = std::make_shared<const LinkRequest>(std::move(request));
+    auto work = [shared, key] { return with_context(*shared, [&] { return reconnect(key, *shared); }); };
+    const bool there =
+        co_await workers_.run("putting back the link of " + described(*shared), std::move(work), deadline);
+    if (there && key.kind == LinkKey::Kind::switch_port)
+        co_await tell_switch(fmt::format("{}: putting '{}' back", described(*shared), key.name),
+                             add_port_arguments(*shared, key.name), deadline, {});
 }
 
 }  // namespace virtbus::network

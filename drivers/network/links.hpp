@@ -1,24 +1,37 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The host's side of interfaces of type bridge and ethernet: a tap of the definition's name or a generated one, on its
-// bridge, with its MTU; of type hostdev: the MAC of the card's virtual function. How a tap is made is tap.hpp's work;
-// virtual networks and macvtap are not served here.
+// The host's side of interfaces: of type bridge and ethernet a tap of the definition's name or a generated one, on its
+// bridge or switch, with its MTU, VLANs and limits; of type direct a macvtap device; of type hostdev the MAC of the
+// card's virtual function. How these are made is tap.hpp's, macvtap.hpp's and virtual_function.hpp's work; which of
+// them a virtual network means has been found out before.
 #pragma once
 
 #include "virtbus/driver.hpp"
+#include "virtbus/ports.hpp"
 
 namespace virtbus::network {
 
 class TapLinks final : public LinkProvider {
 public:
-    /// `root` stands for the host's root, where its sysfs is.
-    explicit TapLinks(Workers& workers, std::string root = {}) : workers_{workers}, root_{std::move(root)} {}
+    struct Setting {
+        std::string root;  ///< stands for the host's root, where its sysfs is
+        /// What tells Open vSwitch of ports, and words it always gets.
+        std::vector<std::string> switch_program{"/usr/bin/ovs-vsctl"};
+    };
+    /// Without a spawner there are no ports of Open vSwitch.
+    explicit TapLinks(Workers& workers, Spawner* spawner = nullptr) : TapLinks{workers, spawner, Setting{}} {}
+    TapLinks(Workers& workers, Spawner* spawner, Setting setting)
+        : workers_{workers}, spawner_{spawner}, setting_{std::move(setting)} {}
 
     Task<Link> open_link(LinkRequest request, Deadline deadline, std::stop_token stop) override;
     Task<> close_link(std::string undo_key) override;
+    Task<> reconnect_link(std::string undo_key, LinkRequest request, Deadline deadline) override;
 
 private:
+    Task<> tell_switch(std::string what, std::vector<std::string> arguments, Deadline deadline, std::stop_token stop);
+
     Workers& workers_;
-    const std::string root_;
+    Spawner* const spawner_;
+    const Setting setting_;
 };
 
 }  // namespace virtbus::network

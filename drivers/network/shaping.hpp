@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Limits what a guest receives and sends over its link, with the kernel's token buckets on the host's side of it.
+// Limits what a guest receives and sends over its link, with the kernel's token buckets on the host's side of it. Those
+// of a whole network are bridge_shaping.hpp's.
 #pragma once
 
-#include <cstdint>
 #include <string>
 
-#include "network/netlink.hpp"
 #include "virtbus/model/interface.hpp"
 
 namespace virtbus::network {
@@ -15,10 +14,11 @@ namespace virtbus::network {
 void limit_inbound(int index, const std::string& name, const BandwidthLimit& limit);
 
 /// What the guest sends comes into the host through this device: what is more than `average` KiB a second, behind a
-/// `burst` KiB no faster than `peak`, is dropped. Blocks.
+/// `burst` KiB no faster than `peak`, is dropped. An earlier limit is replaced. Where the kernel has no policing a
+/// device beside this one does it, which remove_limits removes. Blocks.
 void limit_outbound(int index, const std::string& name, const BandwidthLimit& limit);
 
-/// The request to the kernel that limit_outbound makes; for tests.
-Message police_request(int index, std::uint32_t rate, std::uint32_t burst, std::uint32_t peak);
+/// Removes what stands beside the device, which may have gone already. Blocks.
+void remove_limits(int index);
 
 }  // namespace virtbus::network

@@ -15,6 +15,8 @@
 #include <charconv>
 #include <cstring>
 
+#include "network/bridge_vlans.hpp"
+#include "network/macvtap.hpp"
 #include "network/netlink.hpp"
 #include "virtbus/error.hpp"
 
@@ -82,7 +84,7 @@ LinkObject get_bridge(nl_sock* socket, const std::string& name) {
 }
 
 /// libnl 3.7 has no setter for this flag of a bridge's port.
-void isolate_port(nl_sock* socket, const Tap& tap) {
+void isolate_port(nl_sock* socket, const Tap& tap, bool isolated) {
     struct ifinfomsg header{};
     header.ifi_family = AF_BRIDGE;
     header.ifi_index = tap.index;
@@ -90,12 +92,13 @@ void isolate_port(nl_sock* socket, const Tap& tap) {
     if (!message) throw Error{Code::limits_exceeded, "no memory for a netlink message"};
     nlmsg_append(message.get(), &header, sizeof header, NLMSG_ALIGNTO);
     nlattr* port = nla_nest_start(message.get(), IFLA_PROTINFO | NLA_F_NESTED);
-    nla_put_u8(message.get(), IFLA_BRPORT_ISOLATED, 1);
+    nla_put_u8(message.get(), IFLA_BRPORT_ISOLATED, isolated ? 1 : 0);
     nla_nest_end(message.get(), port);
-    check(nl_send_sync(socket, message.release()), fmt::format("isolating tap device '{}' on its bridge", tap.name));
+    check(nl_send_sync(socket, message.release()),
+          fmt::format("setting whether tap device '{}' is isolated on its bridge", tap.name));
 }
 
-void configure(const Tap& tap, const TapRequest& request) {
+void configure(const Tap& tap, const TapRequest& request, bool again = false) {
     const Socket socket = connect_route();
     const LinkObject now = find_link(socket.get(), tap.index, tap.name);
     if (!now) throw Error{Code::hypervisor_failed, fmt::format("tap device '{}' went away at once", tap.name)};
@@ -110,24 +113,17 @@ void configure(const Tap& tap, const TapRequest& request) {
         rtnl_link_set_master(change.get(), rtnl_link_get_ifindex(bridge.get()));
     }
     if (mtu) rtnl_link_set_mtu(change.get(), mtu);
-    if (request.up) rtnl_link_set_flags(change.get(), IFF_UP);
+    if (request.up)
+        rtnl_link_set_flags(change.get(), IFF_UP);
+    else
+        rtnl_link_unset_flags(change.get(), IFF_UP);
     const auto doing = request.bridge.empty()
                            ? fmt::format("setting up tap device '{}'", tap.name)
                            : fmt::format("putting tap device '{}' on bridge '{}'", tap.name, request.bridge);
     check(rtnl_link_change(socket.get(), now.get(), change.get(), 0), doing);
-    if (request.isolated && !request.bridge.empty()) isolate_port(socket.get(), tap);
-}
-
-Fd open_macvtap(int index, const std::string& name, bool vnet_header) {
-    const auto node = fmt::format("/dev/tap{}", index);
-    Fd fd{::open(node.c_str(), O_RDWR | O_CLOEXEC)};
-    if (!fd)
-        throw Error{Code::unsupported_configuration,
-                    fmt::format("opening {} of macvtap device '{}': {}", node, name, std::strerror(errno))};
-    struct ifreq request{};
-    request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | (vnet_header ? IFF_VNET_HDR : 0));
-    if (::ioctl(fd.get(), TUNSETIFF, &request) != 0) fail_to_set(name);
-    return fd;
+    if (request.bridge.empty()) return;
+    if (request.isolated || again) isolate_port(socket.get(), tap, request.isolated);
+    if (!request.vlans.empty()) set_port_vlans(socket.get(), tap.index, tap.name, request.bridge, request.vlans);
 }
 
 }  // namespace
@@ -170,6 +166,16 @@ Tap make_tap(const TapRequest& request) {
     return tap;
 }
 
+bool reconnect_tap(const std::string& name, int index, const TapRequest& request) {
+    {
+        const Socket socket = connect_route();
+        const LinkObject link = find_link(socket.get(), index, name);
+        if (!link || name != rtnl_link_get_name(link.get())) return false;
+    }
+    configure(Tap{{}, name, index}, request, true);
+    return true;
+}
+
 Tap attach_tap(const std::string& name, unsigned queues, bool vnet_header) {
     require_queues(queues);
     const Socket socket = connect_route();
@@ -184,7 +190,7 @@ Tap attach_tap(const std::string& name, unsigned queues, bool vnet_header) {
         throw Error{Code::unsupported_configuration, fmt::format("network device '{}' is no tap device", name)};
     while (tap.fds.size() < queues) {
         if (macvtap) {
-            tap.fds.push_back(open_macvtap(tap.index, name, vnet_header));
+            tap.fds.push_back(open_macvtap_queue(tap.index, name, queues, vnet_header));
             continue;
         }
         tap.fds.push_back(open_tun());

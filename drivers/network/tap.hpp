@@ -19,6 +19,15 @@ MacAddress parse_mac(const std::string& text);
 /// The address of the host's side: high, so that a bridge does not take it as its own, and never the guest's.
 MacAddress host_mac(MacAddress guest);
 
+/// Of a port of a bridge that filters VLANs.
+struct PortVlans {
+    std::vector<std::uint16_t> tags;
+    std::uint16_t native = 0;    ///< frames without a tag belong to it; 0 = they are dropped
+    bool native_tagged = false;  ///< its frames have their tag on the way to the guest
+    bool empty() const { return tags.empty() && native == 0; }
+    bool operator==(const PortVlans&) const = default;
+};
+
 struct TapRequest {
     std::string name;    ///< "" = the first free vnetN
     MacAddress mac{};    ///< of the host's side; zeros = the kernel's choice
@@ -27,6 +36,7 @@ struct TapRequest {
     unsigned queues = 1;
     bool vnet_header = true;
     bool isolated = false;  ///< does not talk to the bridge's other isolated ports
+    PortVlans vlans;        ///< on the bridge
     bool up = true;
 };
 
@@ -38,6 +48,9 @@ struct Tap {
 
 /// Nothing is left behind on failure. DeviceInUse when the name exists already.
 Tap make_tap(const TapRequest& request);
+
+/// Puts a tap that somebody has open where `request` says: bridge, MTU, VLANs, isolation. False when it is gone.
+bool reconnect_tap(const std::string& name, int index, const TapRequest& request);
 
 /// Opens a tap or macvtap that somebody else made, and changes nothing of it.
 Tap attach_tap(const std::string& name, unsigned queues, bool vnet_header);

@@ -7,8 +7,10 @@
 #include <netlink/route/link/sriov.h>
 
 #include <charconv>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <map>
 
 #include "network/netlink.hpp"
 #include "virtbus/error.hpp"
@@ -27,19 +29,34 @@ std::string target_name(const fs::path& link) {
     return error ? std::string{} : target.filename().string();
 }
 
-/// The number in "virtfn3" of the card's link that leads to the function.
-std::optional<unsigned> number_in(const fs::path& card, const std::string& address) {
+/// The card's functions by the numbers in "virtfn3", the links that lead to them; the names are their addresses.
+std::map<unsigned, std::string> numbered(const fs::path& card) {
     constexpr std::string_view prefix = "virtfn";
+    std::map<unsigned, std::string> out;
     std::error_code error;
     for (const auto& entry : fs::directory_iterator{card, error}) {
         const auto name = entry.path().filename().string();
         unsigned number = 0;
-        if (!name.starts_with(prefix) || target_name(entry.path()) != address) continue;
+        if (!name.starts_with(prefix)) continue;
         const char* const end = name.data() + name.size();
         const auto [rest, bad] = std::from_chars(name.data() + prefix.size(), end, number);
-        if (bad == std::errc{} && rest == end) return number;
+        if (bad == std::errc{} && rest == end) out[number] = target_name(entry.path());
     }
+    return out;
+}
+
+std::optional<unsigned> number_in(const fs::path& card, const std::string& address) {
+    for (const auto& [number, each] : numbered(card))
+        if (each == address) return number;
     return std::nullopt;
+}
+
+/// "0000:03:10.1"
+std::optional<HostPciAddress> parse_address(const std::string& text) {
+    unsigned domain = 0, bus = 0, slot = 0, function = 0;
+    char rest = 0;
+    if (std::sscanf(text.c_str(), "%x:%x:%x.%x%c", &domain, &bus, &slot, &function, &rest) != 4) return std::nullopt;
+    return HostPciAddress{.domain = domain, .bus = bus, .slot = slot, .function = function};
 }
 
 LinkObject get_parent(nl_sock* socket, const VirtualFunction& function) {
@@ -64,6 +81,18 @@ std::optional<VirtualFunction> find_virtual_function(const std::string& root, co
                                 "moment; its MAC address is set through that",
                                 address)};
     return VirtualFunction{parent, *number};
+}
+
+std::vector<HostPciAddress> functions_of(const std::string& root, const std::string& card) {
+    const fs::path device = root + "/sys/class/net/" + card;
+    std::error_code error;
+    if (card.empty() || card.find('/') != card.npos || !fs::exists(device, error))
+        throw Error{Code::unsupported_configuration,
+                    fmt::format("network device '{}' does not exist on this host", card)};
+    std::vector<HostPciAddress> out;
+    for (const auto& [number, address] : numbered(device / "device"))
+        if (const auto parsed = parse_address(address)) out.push_back(*parsed);
+    return out;
 }
 
 VirtualFunctionState state_of(const VirtualFunction& function) {

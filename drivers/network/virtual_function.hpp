@@ -5,8 +5,10 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "network/tap.hpp"
+#include "virtbus/model/host_address.hpp"
 
 namespace virtbus::network {
 
@@ -22,6 +24,10 @@ struct VirtualFunctionState {
 
 /// nullopt when the PCI device is no virtual function. `root` stands for the host's root.
 std::optional<VirtualFunction> find_virtual_function(const std::string& root, const std::string& address);
+
+/// Those of the card with that network device, in the order of their numbers. UnsupportedConfiguration when there is no
+/// such device.
+std::vector<HostPciAddress> functions_of(const std::string& root, const std::string& card);
 
 VirtualFunctionState state_of(const VirtualFunction& function);
 void set_state(const VirtualFunction& function, const VirtualFunctionState& state);

@@ -1,140 +1,27 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Links of domains, in a network namespace of their own.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <linux/ethtool.h>
-#include <linux/pkt_cls.h>
 #include <linux/sockios.h>
-#include <net/if.h>
-#include <sched.h>
 #include <sys/ioctl.h>
 
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 
-#include "network/links.hpp"
-#include "network/shaping.hpp"
+#include "network/link_key.hpp"
 #include "network/virtual_function.hpp"
-#include "service/host/loop.hpp"
-#include "service/host/workers.hpp"
-#include "tests/support/run.hpp"
+#include "tests/drivers/link_bed.hpp"
 
 using namespace virtbus;
 using namespace std::chrono_literals;
+using virtbus::tests::is_there;
+using virtbus::tests::output_of;
 using virtbus::tests::run;
+using TapLinks = virtbus::tests::LinkBed;
 
 namespace {
 
-/// The namespace must be entered before the worker threads start, as each thread has its own.
-bool enter_namespace() {
-    static const bool entered =
-        ::unshare(CLONE_NEWNET) == 0 &&
-        std::system("ip link set lo up && ip link add br0 type bridge && ip link set br0 up") == 0;
-    return entered;
-}
-
-struct TapLinksTest : ::testing::Test {
-    void SetUp() override {
-        if (!entered) GTEST_SKIP() << "a network namespace needs root";
-    }
-    LinkRequest request(InterfaceType type) {
-        LinkRequest wanted;
-        wanted.domain_name = "web";
-        wanted.interface.type = type;
-        wanted.interface.mac = "52:54:00:01:02:03";
-        wanted.interface.source.emplace();
-        if (type == InterfaceType::bridge) wanted.interface.source->bridge = "br0";
-        return wanted;
-    }
-    Link open(LinkRequest wanted) { return run(loop, links.open_link(std::move(wanted), in(1min), {})); }
-    Code refusal(LinkRequest wanted) {
-        try {
-            open(std::move(wanted));
-        } catch (const Error& error) {
-            EXPECT_NE(std::string{error.what()}.find("web"), std::string::npos) << error.what();
-            return error.code();
-        }
-        return Code::internal;
-    }
-
-    bool entered = enter_namespace();
-    host::MainLoop loop;
-    host::ThreadPool workers{loop, 2};
-    network::TapLinks links{workers};
-};
-
-std::string output_of(const std::string& command) {
-    std::string out;
-    FILE* pipe = ::popen(command.c_str(), "r");
-    for (int c; pipe && (c = std::fgetc(pipe)) != EOF;) out += static_cast<char>(c);
-    if (pipe) ::pclose(pipe);
-    return out;
-}
-
-TEST_F(TapLinksTest, WhatAGuestReceivesIsLimited) {
-    auto wanted = request(InterfaceType::bridge);
-    auto& limit = wanted.interface.bandwidth.emplace().inbound.emplace();
-    limit.average = 1000;  // KiB a second
-    limit.peak = 5000;
-    limit.burst = 1024;
-    const auto link = open(wanted);
-    const auto classes = output_of("tc class show dev " + link.ifname);
-    EXPECT_NE(classes.find("class htb 1:1 root"), std::string::npos) << classes;
-    EXPECT_NE(classes.find("rate 8192Kbit ceil 40960Kbit burst 1Mb"), std::string::npos) << classes;
-    EXPECT_NE(output_of("tc qdisc show dev " + link.ifname).find("default 0x1"), std::string::npos);
-    run(loop, links.close_link(link.undo_key));
-}
-
-/// Not every kernel has the modules.
-bool has_policing() {
-    static const bool has =
-        std::system(
-            "(ip tuntap add dev probe0 mode tap && tc qdisc add dev probe0 ingress && tc filter add dev probe0 "
-            "parent ffff: protocol all u32 match u32 0 0 police rate 1mbit burst 128kb drop) >/dev/null 2>&1") == 0;
-    (void)std::system("ip link del probe0 >/dev/null 2>&1");
-    return has;
-}
-
-TEST_F(TapLinksTest, WhatAGuestSendsIsLimitedWhereTheKernelCan) {
-    auto wanted = request(InterfaceType::bridge);
-    auto& limit = wanted.interface.bandwidth.emplace().outbound.emplace();
-    limit.average = 1000;  // KiB a second
-    limit.burst = 1024;
-    if (!has_policing()) {
-        wanted.interface.target.emplace().dev = "limited0";
-        EXPECT_EQ(refusal(wanted), Code::unsupported_configuration);
-        EXPECT_EQ(::if_nametoindex("limited0"), 0u) << "a link without its limit stays";
-        GTEST_SKIP() << "this kernel has no traffic policing";
-    }
-    const auto link = open(wanted);
-    const auto filters = output_of("tc filter show dev " + link.ifname + " parent ffff:");
-    EXPECT_NE(filters.find("rate 8192Kbit burst 1Mb"), std::string::npos) << filters;
-    EXPECT_NE(filters.find("action drop"), std::string::npos) << filters;
-    run(loop, links.close_link(link.undo_key));
-}
-
-TEST_F(TapLinksTest, ThePoliceIsTold) {
-    const auto message = network::police_request(7, 1024000, 1048576, 5120000);
-    const auto* header = nlmsg_hdr(message.get());
-    EXPECT_EQ(header->nlmsg_type, RTM_NEWTFILTER);
-    const auto* filter = static_cast<const tcmsg*>(nlmsg_data(header));
-    EXPECT_EQ(filter->tcm_ifindex, 7);
-    EXPECT_EQ(filter->tcm_parent, 0xffff0000u);
-    nlattr *top[TCA_MAX + 1], *options[TCA_U32_MAX + 1], *police[TCA_POLICE_MAX + 1];
-    ASSERT_EQ(nlmsg_parse(nlmsg_hdr(message.get()), sizeof(tcmsg), top, TCA_MAX, nullptr), 0);
-    ASSERT_EQ(nla_parse_nested(options, TCA_U32_MAX, top[TCA_OPTIONS], nullptr), 0);
-    ASSERT_EQ(nla_parse_nested(police, TCA_POLICE_MAX, options[TCA_U32_POLICE], nullptr), 0);
-    ASSERT_TRUE(police[TCA_POLICE_TBF] && police[TCA_POLICE_RATE] && police[TCA_POLICE_PEAKRATE]);
-    const auto* rule = static_cast<const tc_police*>(nla_data(police[TCA_POLICE_TBF]));
-    EXPECT_EQ(rule->action, TC_POLICE_SHOT);
-    EXPECT_EQ(rule->rate.rate, 1024000u);
-    EXPECT_EQ(rule->peakrate.rate, 5120000u);
-    EXPECT_EQ(rule->burst, 16000000u) << "1 MiB at 1000 KiB/s is 1.024 s, in ticks of 64 ns";
-    EXPECT_GE(rule->mtu, 65536u) << "what the guest leaves to be cut into frames is one of up to 64 KiB";
-    EXPECT_EQ(nla_len(police[TCA_POLICE_RATE]), 1024) << "the kernel takes no other table";
-}
-
-TEST_F(TapLinksTest, FramesAreGathered) {
+TEST_F(TapLinks, FramesAreGathered) {
     auto wanted = request(InterfaceType::bridge);
     wanted.interface.coalesce_rx_frames_max = 32;
     const auto link = open(wanted);
@@ -151,7 +38,7 @@ TEST_F(TapLinksTest, FramesAreGathered) {
     EXPECT_EQ(refusal(wanted), Code::unsupported_configuration);
 }
 
-TEST_F(TapLinksTest, AVirtualFunctionIsFoundBelowItsCard) {
+TEST_F(TapLinks, AVirtualFunctionIsFoundBelowItsCard) {
     const virtbus::tests::TemporaryFolder folder;
     const auto devices = folder.path() + "/sys/bus/pci/devices/";
     for (const auto* each : {"0000:03:00.0/net/ens3", "0000:03:10.0", "0000:03:10.1", "0000:04:00.0"})
@@ -162,7 +49,7 @@ TEST_F(TapLinksTest, AVirtualFunctionIsFoundBelowItsCard) {
     }
     EXPECT_EQ(network::find_virtual_function(folder.path(), "0000:03:10.1"), (network::VirtualFunction{"ens3", 1}));
     EXPECT_EQ(network::find_virtual_function(folder.path(), "0000:04:00.0"), std::nullopt);
-    network::TapLinks there{workers, folder.path()};
+    network::TapLinks there{workers, nullptr, {.root = folder.path()}};
     auto wanted = request(InterfaceType::hostdev);
     wanted.interface.source->host_address = HostPciAddress{.domain = 0, .bus = 4};
     try {
@@ -180,20 +67,7 @@ TEST_F(TapLinksTest, AVirtualFunctionIsFoundBelowItsCard) {
     }
 }
 
-TEST_F(TapLinksTest, LimitsThatAreNotKeptAreRefused) {
-    auto floor = request(InterfaceType::bridge);
-    floor.interface.bandwidth.emplace().inbound.emplace().average = 100;
-    floor.interface.bandwidth->inbound->floor = 50;
-    EXPECT_EQ(refusal(floor), Code::unsupported);
-    auto huge = request(InterfaceType::bridge);
-    huge.interface.bandwidth.emplace().inbound.emplace().average = std::uint64_t{1} << 40;
-    EXPECT_EQ(refusal(huge), Code::unsupported_configuration);
-    auto nothing = request(InterfaceType::bridge);
-    nothing.interface.bandwidth.emplace().inbound.emplace();
-    EXPECT_EQ(refusal(nothing), Code::invalid_xml);
-}
-
-TEST_F(TapLinksTest, ABridgeLinkIsMadeAndTakenDown) {
+TEST_F(TapLinks, ABridgeLinkIsMadeAndTakenDown) {
     auto link = open(request(InterfaceType::bridge));
     EXPECT_EQ(link.fds.size(), 1u);
     EXPECT_NE(::if_nametoindex(link.ifname.c_str()), 0u);
@@ -203,7 +77,7 @@ TEST_F(TapLinksTest, ABridgeLinkIsMadeAndTakenDown) {
     run(loop, links.close_link(link.undo_key));
 }
 
-TEST_F(TapLinksTest, AnEthernetLinkTakesTheNameAskedForButNotAGeneratedOne) {
+TEST_F(TapLinks, AnEthernetLinkTakesTheNameAskedForButNotAGeneratedOne) {
     auto wanted = request(InterfaceType::ethernet);
     wanted.interface.target.emplace();
     wanted.interface.target->dev = "mytap";
@@ -217,7 +91,7 @@ TEST_F(TapLinksTest, AnEthernetLinkTakesTheNameAskedForButNotAGeneratedOne) {
     run(loop, links.close_link(link.undo_key));
 }
 
-TEST_F(TapLinksTest, ADeviceOfSomebodyElseIsUsedAndLeftAlone) {
+TEST_F(TapLinks, ADeviceOfSomebodyElseIsUsedAndLeftAlone) {
     ASSERT_EQ(std::system("ip tuntap add dev theirs mode tap vnet_hdr"), 0);
     auto wanted = request(InterfaceType::ethernet);
     wanted.interface.target.emplace();
@@ -229,9 +103,9 @@ TEST_F(TapLinksTest, ADeviceOfSomebodyElseIsUsedAndLeftAlone) {
     EXPECT_NE(::if_nametoindex("theirs"), 0u);
 }
 
-TEST_F(TapLinksTest, WhatIsNotDoneIsRefusedAndLeavesNothing) {
-    EXPECT_EQ(refusal(request(InterfaceType::network)), Code::unsupported);
-    EXPECT_EQ(refusal(request(InterfaceType::direct)), Code::unsupported);
+TEST_F(TapLinks, WhatIsNotDoneIsRefusedAndLeavesNothing) {
+    EXPECT_EQ(refusal(request(InterfaceType::vds)), Code::unsupported);
+    EXPECT_EQ(refusal(request(InterfaceType::network)), Code::invalid_xml) << "nobody has said which bridge it is";
     auto filtered = request(InterfaceType::bridge);
     filtered.interface.filterref.emplace();
     filtered.interface.filterref->filter = "clean-traffic";
@@ -245,9 +119,106 @@ TEST_F(TapLinksTest, WhatIsNotDoneIsRefusedAndLeavesNothing) {
     EXPECT_EQ(std::system("test -z \"$(ip -o link show type tun | grep -v theirs)\""), 0);
 }
 
-TEST_F(TapLinksTest, AKeyThatIsNoneIsRefused) {
-    EXPECT_THROW(run(loop, links.close_link("tap:x")), Error);
-    EXPECT_THROW(run(loop, links.close_link("")), Error);
+TEST_F(TapLinks, AKeyThatIsNoneIsRefused) {
+    for (const char* bad :
+         {"tap:x", "", "tap:1", "tap:1:", "tap:0:a", "ovs:1:a", "macvtap-pt:1:a:b", "vf:1:2:x", "what:1:a"})
+        EXPECT_THROW(run(loop, links.close_link(bad)), Error) << bad;
+}
+
+TEST_F(TapLinks, KeysOfRunningGuestsAreUnderstood) {
+    using network::LinkKey;
+    EXPECT_EQ(LinkKey::parse("foreign").kind, LinkKey::Kind::foreign);
+    const auto tap = LinkKey::parse("tap:17:vnet3");
+    EXPECT_EQ(tap.index, 17);
+    EXPECT_EQ(tap.name, "vnet3");
+    const auto function = LinkKey::parse("vf:3:42:52:54:00:aa:bb:cc:ens3f0");
+    EXPECT_EQ(function.number, 3u);
+    EXPECT_EQ(function.vlan, 42u);
+    EXPECT_EQ(function.mac, network::parse_mac("52:54:00:aa:bb:cc"));
+    EXPECT_EQ(function.beside, "ens3f0");
+    for (const char* text : {"foreign", "tap:17:vnet3", "vf:3:42:52:54:00:aa:bb:cc:ens3f0", "ovs:5:vnet0:ovsbr0",
+                             "macvtap:6:macvtap0", "macvtap-pt:6:macvtap0:eth0:52:54:00:aa:bb:cc"})
+        EXPECT_EQ(LinkKey::parse(text).text(), text);
+}
+
+std::string details_of(const Link& link) {
+    return output_of("ip -d link show " + link.ifname);
+}
+
+TEST_F(TapLinks, ALinkIsPutOnTheBridgeThatItsNetworkMadeAnew) {
+    ASSERT_EQ(std::system("ip link add lan0 type bridge && ip link set lan0 mtu 1400 up"), 0);
+    auto wanted = request(InterfaceType::bridge);
+    wanted.interface.source->bridge = "lan0";
+    wanted.interface.port_isolated = true;
+    const auto link = open(wanted);
+    EXPECT_NE(details_of(link).find("isolated on"), std::string::npos) << details_of(link);
+    ASSERT_EQ(std::system("ip link del lan0 && ip link add lan0 type bridge && ip link set lan0 mtu 1300 up"), 0);
+    EXPECT_EQ(details_of(link).find("master"), std::string::npos);
+    reconnect(link, wanted);
+    auto now = details_of(link);
+    EXPECT_NE(now.find("master lan0"), std::string::npos) << now;
+    EXPECT_NE(now.find("mtu 1300"), std::string::npos) << now;
+    EXPECT_NE(now.find("isolated on"), std::string::npos) << now;
+    EXPECT_NE(now.find("LOWER_UP"), std::string::npos) << now;
+    wanted.interface.source->bridge = "br0";
+    wanted.interface.port_isolated = false;
+    wanted.interface.link_state = "down";
+    wanted.interface.bandwidth.emplace().inbound.emplace().average = 1000;
+    reconnect(link, wanted);
+    now = details_of(link);
+    EXPECT_NE(now.find("master br0"), std::string::npos) << now;
+    EXPECT_NE(now.find("isolated off"), std::string::npos) << now;
+    EXPECT_EQ(now.find("LOWER_UP"), std::string::npos) << now;
+    EXPECT_NE(output_of("tc class show dev " + link.ifname).find("rate 8192Kbit"), std::string::npos);
+    close(link);
+    reconnect(link, wanted);
+    EXPECT_FALSE(is_there(link.ifname)) << "a link that has gone is no error, and does not come back";
+    ASSERT_EQ(std::system("ip link del lan0"), 0);
+}
+
+TEST_F(TapLinks, ABridgeThatIsGoneIsNamedWhenALinkComesBack) {
+    auto wanted = request(InterfaceType::bridge);
+    const auto link = open(wanted);
+    wanted.interface.source->bridge = "gone0";
+    try {
+        reconnect(link, wanted);
+        ADD_FAILURE() << "nothing was thrown";
+    } catch (const Error& error) {
+        EXPECT_NE(std::string{error.what()}.find("gone0"), std::string::npos) << error.what();
+    }
+    EXPECT_TRUE(is_there(link.ifname));
+    close(link);
+}
+
+TEST_F(TapLinks, AVirtualPortWithoutATypeIsNothingToALinuxBridge) {
+    auto wanted = request(InterfaceType::bridge);
+    wanted.interface.virtual_port.emplace().interface_id = "09b11c53-8b5c-4eeb-8f00-d84eaa0aaa4f";
+    const auto link = open(wanted);
+    EXPECT_NE(details_of(link).find("master br0"), std::string::npos);
+    close(link);
+    wanted.interface.virtual_port->type = "802.1Qbg";
+    EXPECT_EQ(refusal(wanted), Code::unsupported);
+    EXPECT_NE(words.find("802.1Qbg"), std::string::npos) << words;
+}
+
+TEST_F(TapLinks, TheFunctionsOfACardAreListedByTheirNumbers) {
+    const virtbus::tests::TemporaryFolder folder;
+    const auto card = folder.path() + "/sys/class/net/ens3/device";
+    std::filesystem::create_directories(card);
+    for (const auto& [name, address] :
+         {std::pair{"virtfn10", "0000:03:11.2"}, {"virtfn2", "0000:03:10.2"}, {"virtfn0", "0000:03:10.0"}}) {
+        std::filesystem::create_directories(folder.path() + "/sys/bus/pci/devices/" + address);
+        std::filesystem::create_directory_symlink(folder.path() + "/sys/bus/pci/devices/" + address, card + "/" + name);
+    }
+    const auto functions = network::functions_of(folder.path(), "ens3");
+    ASSERT_EQ(functions.size(), 3u);
+    EXPECT_EQ(functions[0], (HostPciAddress{.domain = 0, .bus = 3, .slot = 16, .function = 0}));
+    EXPECT_EQ(functions[1], (HostPciAddress{.domain = 0, .bus = 3, .slot = 16, .function = 2}));
+    EXPECT_EQ(functions[2], (HostPciAddress{.domain = 0, .bus = 3, .slot = 17, .function = 2}));
+    std::filesystem::create_directories(folder.path() + "/sys/class/net/plain/device");
+    EXPECT_TRUE(network::functions_of(folder.path(), "plain").empty());
+    for (const char* bad : {"missing", "../net/ens3", ""})
+        EXPECT_THROW(network::functions_of(folder.path(), bad), Error) << bad;
 }
 
 }  // namespace
