@@ -24,8 +24,8 @@ public:
     /// `record`: path of the file, in a folder that does not survive a reboot. Reads what an earlier daemon left.
     explicit Forwarding(std::string record);
 
-    /// `network` needs IPv4 or IPv6 to be forwarded. Turning IPv6 on keeps the router advertisements that devices of
-    /// the host accepted so far accepted.
+    /// What `network` needs to be forwarded from now on. Turning IPv6 on keeps the router advertisements that devices of
+    /// the host accepted so far accepted. On failure nothing is changed.
     void hold(const std::string& network, bool ipv4, bool ipv6);
     /// It does not any more; the settings are put back when it was the last.
     void release(const std::string& network);
@@ -35,7 +35,10 @@ private:
         std::set<std::string> ipv4, ipv6;           ///< networks
         std::map<std::string, std::string> before;  ///< setting -> its value
     };
+    void load();
     void save() const;
+    void need(bool ipv6);
+    void put_back(bool ipv6);
 
     const std::string path_;
     std::mutex mutex_;
