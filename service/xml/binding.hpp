@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "service/xml/document.hpp"
 #include "service/xml/table.hpp"
 #include "service/xml/writer.hpp"
 
@@ -19,8 +20,8 @@ namespace virtbus::xml {
 void read(const Table& table, _xmlNode* element, void* object, std::vector<std::string>& unknown);
 
 struct WriteOptions {
-    bool secure = false;          ///< with secrets
-    bool qemu_namespace = false;  ///< declare the prefix "qemu" in the element
+    bool secure = false;                  ///< with secrets
+    const Namespace* declared = nullptr;  ///< in the element
 };
 /// Writes <name> for `object`. True when a secret was left out.
 bool write(const Table& table, std::string_view name, const void* object, WriteOptions options, Writer& writer);

@@ -312,8 +312,8 @@ void complete_generic(DomainConfig& config) {
     complete_lifecycle(config);
 }
 
-void require_name(std::string_view name) {
-    const auto refuse = [](std::string_view why) { broken("the domain's name {}", why); };
+void require_name(std::string_view name, std::string_view what) {
+    const auto refuse = [&](std::string_view why) { broken("the {}'s name {}", what, why); };
     if (name.empty()) refuse("is missing or empty");
     if (name.size() > longest_name)
         refuse(fmt::format("has {} bytes; at most {} are allowed", name.size(), longest_name));

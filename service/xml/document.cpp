@@ -172,7 +172,13 @@ _xmlNode* Document::require_root(std::string_view name) const {
 std::string qualified_name(const _xmlNode* node) {
     const auto* ns = node->ns;
     if (!ns) return std::string{view(node->name)};
-    const auto prefix = view(ns->href) == qemu_namespace ? "qemu" : view(ns->prefix);
+    auto prefix = view(ns->prefix);
+    for (const auto& known : {qemu_namespace, dnsmasq_namespace}) {
+        if (view(ns->href) == known.uri)
+            prefix = known.prefix;
+        else if (prefix == known.prefix)
+            prefix = {};
+    }
     return prefix.empty() ? fmt::format("{{{}}}{}", view(ns->href), view(node->name))
                           : fmt::format("{}:{}", prefix, view(node->name));
 }

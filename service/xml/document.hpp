@@ -39,14 +39,19 @@ private:
 
 // ---- looking at nodes ----------------------------------------------------------------------------------------------
 
-/// The name with its prefix; QEMU's own namespace always counts as "qemu:".
+/// A namespace of libvirt's that tables name by its prefix.
+struct Namespace {
+    std::string_view prefix, uri;
+};
+inline constexpr Namespace qemu_namespace{"qemu", "http://libvirt.org/schemas/domain/qemu/1.0"};
+inline constexpr Namespace dnsmasq_namespace{"dnsmasq", "http://libvirt.org/schemas/network/dnsmasq/1.0"};
+
+/// The name with its prefix; those namespaces have theirs, however the document calls them, and nobody else has it.
 std::string qualified_name(const _xmlNode* node);
 std::size_t line_of(const _xmlNode* node);
 /// "/domain/devices/disk[2]"
 std::string path_of(const _xmlNode* node);
 /// The element as it stands in the document, with the namespaces it needs.
 std::string verbatim_xml(_xmlNode* node);
-
-inline constexpr const char* qemu_namespace = "http://libvirt.org/schemas/domain/qemu/1.0";
 
 }  // namespace virtbus::xml

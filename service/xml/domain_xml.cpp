@@ -98,7 +98,7 @@ void require_known(const std::vector<std::string>& unknown) {
 
 std::string format_domain(const DomainConfig& config, FormatOptions options) {
     Writer writer;
-    const WriteOptions how{options.secure, uses_qemu_namespace(config)};
+    const WriteOptions how{options.secure, uses_qemu_namespace(config) ? &qemu_namespace : nullptr};
     if (options.inactive) {
         const auto definition = without_live(config);
         write(domain_table, "domain", &definition, how, writer);
@@ -110,7 +110,7 @@ std::string format_domain(const DomainConfig& config, FormatOptions options) {
 
 bool has_secrets(const DomainConfig& config) {
     Writer writer;
-    return write(domain_table, "domain", &config, {false, false}, writer);
+    return write(domain_table, "domain", &config, {}, writer);
 }
 
 Device parse_device(std::string_view xml, std::vector<std::string>* unknown) {
@@ -130,7 +130,7 @@ Device parse_device(std::string_view xml, std::vector<std::string>* unknown) {
 std::string format_device(const Device& device, FormatOptions options) {
     const auto& known = device_kinds[device.index()];
     Writer writer;
-    write(*known.table, known.name, known.get(device), {options.secure, false}, writer);
+    write(*known.table, known.name, known.get(device), {.secure = options.secure}, writer);
     return writer.take();
 }
 
@@ -142,9 +142,9 @@ std::optional<std::string> abi_difference(const DomainConfig& before, const Doma
     return difference(domain_table, &before, &after);
 }
 
-std::optional<Identity> peek_identity(std::string_view xml) try {
+std::optional<Identity> peek_identity(std::string_view xml, std::string_view root_name) try {
     const Document document{xml};
-    auto* root = document.require_root("domain");
+    auto* root = document.require_root(root_name);
     Identity identity;
     identity.name = child_text(root, "name");
     identity.title = child_text(root, "title");

@@ -44,8 +44,9 @@ std::optional<std::string> abi_difference(const DomainConfig& before, const Doma
 /// checks the rules that span elements. InvalidXML naming the rule.
 void complete_generic(DomainConfig& config);
 
-/// InvalidXML unless it may be a domain's name: 1 to 255 bytes, no '/', no control characters, not "." or "..".
-void require_name(std::string_view name);
+/// InvalidXML unless it may be a name: 1 to 255 bytes, no '/', no control characters, not "." or "..". `what`:
+/// "domain", "network".
+void require_name(std::string_view name, std::string_view what = "domain");
 
 /// The definition without a running machine's id, generated aliases, pty paths, chosen ports, tap names, job mirrors.
 DomainConfig without_live(DomainConfig config);
@@ -54,8 +55,8 @@ DomainConfig without_live(DomainConfig config);
 struct Identity {
     std::string type, name, uuid, title;
 };
-/// Nothing when the text is not even well-formed.
-std::optional<Identity> peek_identity(std::string_view xml);
+/// Nothing when the text is not even well-formed. `root`: "domain", "network".
+std::optional<Identity> peek_identity(std::string_view xml, std::string_view root = "domain");
 
 std::string random_uuid();
 /// In QEMU's range, 52:54:00.

@@ -22,7 +22,7 @@ public:
     void root(const Table& table, std::string_view name, const void* object) {
         const auto& unknown = *table.unknown(mutable_pointer(object));
         writer_.open(name);
-        contents({table.rows, object, unknown, ""}, options_.qemu_namespace);
+        contents({table.rows, object, unknown, ""}, options_.declared);
         writer_.close(true);
     }
 
@@ -43,10 +43,11 @@ private:
         std::string_view parent;
     };
 
-    void contents(const Place& place, bool with_namespace = false) {
+    void contents(const Place& place, const Namespace* declared = nullptr) {
         attributes(place.rows, place.owner);
-        if (with_namespace) writer_.attribute("xmlns:qemu", qemu_namespace);
-        unknown_attributes(place.unknown, place.parent);
+        const auto declaration = declared ? fmt::format("xmlns:{}", declared->prefix) : "";
+        if (declared) writer_.attribute(declaration, declared->uri);
+        unknown_attributes(place.unknown, place.parent, declaration);
         text(place.rows, place.owner);
         children(place, place.rows, place.owner);
         unknown_elements(place.unknown, place.parent);
@@ -222,10 +223,11 @@ private:
         if (index) path += fmt::format("[{}]", *index + 1);
         return path;
     }
-    void unknown_attributes(const Unknown& unknown, std::string_view parent) {
+    /// `written`: an attribute that is there already.
+    void unknown_attributes(const Unknown& unknown, std::string_view parent, std::string_view written = {}) {
         if (unknown.empty()) return;
         for (const auto& item : unknown.items())
-            if (item.kind == UnknownItem::Kind::attribute && item.parent == parent)
+            if (item.kind == UnknownItem::Kind::attribute && item.parent == parent && item.name != written)
                 writer_.attribute(item.name, item.text);
     }
     void unknown_elements(const Unknown& unknown, std::string_view parent) {

@@ -23,6 +23,9 @@ std::string format_network(const NetworkConfig& config);
 /// in a network that it fits, names and addresses once, which elements a forward mode has. InvalidXML naming the rule.
 /// The name of a bridge that is missing stays missing.
 void complete_network(NetworkConfig& config);
+/// <forward dev=> and the first <interface dev=> are one thing: each is made from the other. InvalidXML when they
+/// differ. Reading and completing do this.
+void settle_forward(NetworkConfig& config);
 /// Without the counts of connections that only an active network has.
 NetworkConfig without_live(NetworkConfig config);
 

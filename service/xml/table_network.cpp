@@ -63,7 +63,6 @@ constexpr Row virtual_port_rows[]{
     attribute<&VirtualPort::type>("type").one_of("802.1Qbg|802.1Qbh|openvswitch|midonet"),
     group("parameters", virtual_port_parameters),
 };
-constinit const Table virtual_port_table = table<VirtualPort>(virtual_port_rows);
 
 constexpr Row limit_rows[]{
     attribute<&BandwidthLimit::average>("average").range(1, UINT64_MAX),
@@ -77,7 +76,6 @@ constexpr Row bandwidth_rows[]{
     element<&Bandwidth::inbound>("inbound", limit_table),
     element<&Bandwidth::outbound>("outbound", limit_table),
 };
-constinit const Table bandwidth_table = table<Bandwidth>(bandwidth_rows);
 
 constexpr Row tag_rows[]{
     attribute<&VlanTag::id>("id").range(0, 4095).required(),
@@ -88,7 +86,6 @@ constexpr Row vlan_rows[]{
     attribute<&Vlan::trunk>("trunk").yes_no(),
     element<&Vlan::tags>("tag", tag_table).required(),
 };
-constinit const Table vlan_table = table<Vlan>(vlan_rows);
 
 constexpr Row parameter_rows[]{
     attribute<&FilterParameter::name>("name").required(),
@@ -248,6 +245,9 @@ std::string check_interface(const void* object) {
 
 }  // namespace
 
+constinit const Table virtual_port_table = table<VirtualPort>(virtual_port_rows);
+constinit const Table bandwidth_table = table<Bandwidth>(bandwidth_rows);
+constinit const Table vlan_table = table<Vlan>(vlan_rows);
 constinit const Table ip_address_table = table<IpAddress>(ip_rows);
 constinit const Table ip_route_table = table<IpRoute>(route_rows);
 constinit const Table teaming_table = table<Teaming>(teaming_rows);

@@ -28,6 +28,12 @@ extern const Table blkiotune_table, memtune_table, memory_backing_table, vcpu_ta
 
 // network.cpp
 extern const Table interface_table, teaming_table, ip_address_table, ip_route_table;
+extern const Table virtual_port_table, bandwidth_table, vlan_table;
+
+// networks.cpp
+extern const Table network_table, network_ip_table, network_forward_table, forward_card_table, forward_interface_table,
+    network_bridge_table, network_domain_table, dns_txt_table, dns_srv_table, dns_host_table, dhcp_range_table,
+    dhcp_host_table, port_group_table;
 
 // chardevs.cpp
 extern const Table chardev_backend_table;

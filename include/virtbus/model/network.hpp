@@ -211,6 +211,8 @@ bool is_pool(const NetworkConfig& config);
 /// Address and prefix; without either the class of an IPv4 address decides as it once did, and 64 for IPv6. InvalidXML
 /// for what is none.
 IpNet net_of(const NetworkIp& ip);
+/// Where a static route leads to, by the same rules; 0.0.0.0 and :: without either are everything.
+IpNet net_of(const IpRoute& route);
 /// DHCP, DNS or router advertisements have to be served.
 bool wants_dnsmasq(const NetworkConfig& config);
 
