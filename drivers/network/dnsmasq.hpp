@@ -35,16 +35,21 @@ public:
         std::function<void()> moved;               ///< record() is another one
         std::function<void()> leases_changed;      ///< leases() are others
         std::function<void(std::string)> problem;  ///< why it is not running any more; "" when it is again
+        std::string program = "/usr/sbin/dnsmasq";
     };
     explicit Dnsmasq(Setting setting);
     ~Dnsmasq();
 
-    /// Returns when it serves. HypervisorFailed with its own last words when it ends at once.
+    /// Returns when it serves. HypervisorFailed with its own last words when it ends at once; nothing is left then.
     Task<> start(const NetworkConfig& config, Deadline deadline, std::stop_token stop = {});
-    /// Takes up the one on record; one that has ended is started again.
+    /// Takes up the one on record; one that has ended is started again. When that fails it is a problem, no error.
     Task<> adopt(const NetworkConfig& config, DnsmasqRecord record, Deadline deadline);
-    /// SIGHUP where that is enough, otherwise a new process with the same leases; nothing when nothing differs.
+    /// SIGHUP where that is enough, otherwise a new process with the same leases; nothing when nothing differs. One
+    /// that was given up is tried again. When it throws, what was served before is served again as far as that can be
+    /// had.
     Task<> update(const NetworkConfig& config, Deadline deadline);
+    /// The first half of stop(), for those who have other things to do while the kernel takes the process apart.
+    void begin_stop();
     /// Ends it and removes its folder. For one that only a record speaks of as well.
     Task<> stop(Deadline deadline);
     /// For one that is only to be stopped.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "virtbus/model/network.hpp"
 
@@ -14,7 +15,19 @@ struct DnsmasqFiles {
     std::string leases;  ///< addresses for hosts: read again on SIGHUP
     bool operator==(const DnsmasqFiles&) const = default;
 };
-/// `folder` is where the files will be. Words of the definition cannot break out of their place in it: InvalidXML.
+
+/// Where they are below dnsmasq's folder. Only `run` is written by dnsmasq itself.
+namespace dnsmasq_place {
+inline constexpr std::string_view config = "/conf", hosts = "/hosts", leases = "/dhcp-hosts", run = "/run",
+                                  lease_file = "/run/leases", pid_file = "/run/pid";
+}
+
+/// `folder` is where the files will be; `user` whom it becomes when it is started as root, "" for nobody in particular.
+/// Words of the definition cannot break out of their place in it: InvalidXML.
 DnsmasqFiles dnsmasq_files(const NetworkConfig& config, const std::string& folder, const std::string& user);
+
+/// It gives out addresses, not only names and routes.
+bool gives_addresses(const NetworkConfig& config);
+bool answers_names(const NetworkConfig& config);
 
 }  // namespace virtbus::network

@@ -12,18 +12,22 @@
 
 namespace virtbus::network {
 
-/// Lines that are no lease are passed over; hostnames that are none are left out.
+/// Lines that are no lease, and a last one without its end, are passed over; hostnames that are none are left out.
 std::vector<DhcpLease> parse_leases(std::string_view text, const NetworkConfig& config);
 
-/// Tells when the file in the folder has changed, also when it is made anew. Main thread.
+/// The file's text as far as it is read at all; "" when there is no such file, or something else of that name.
+std::string read_leases(const std::string& path);
+
+/// Tells when the file in the folder has changed, also when it is made anew. Changes that come together are told once.
+/// Main thread.
 class LeaseWatch {
 public:
-    LeaseWatch(Loop& loop, std::string folder, std::string file, std::function<void()> changed);
+    LeaseWatch(Loop& loop, const std::string& folder, std::string file, std::function<void()> changed);
     ~LeaseWatch();
 
 private:
     struct Parts;
-    std::unique_ptr<Parts> parts_;
+    std::shared_ptr<Parts> parts_;
 };
 
 }  // namespace virtbus::network
