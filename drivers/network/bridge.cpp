@@ -261,8 +261,7 @@ BridgeSetting bridge_setting(const NetworkConfig& config) {
         setting.ipv6 |= setting.addresses.back().address.v6;
     }
     for (const auto& route : config.routes) {
-        const auto to = net_of(NetworkIp{
-            .family = route.family, .address = route.address, .netmask = route.netmask, .prefix = route.prefix});
+        const auto to = net_of(route);
         const auto gateway = Ip::parse(route.gateway);
         if (!gateway || gateway->v6 != to.address.v6)
             throw Error{Code::invalid_xml, fmt::format("the gateway '{}' of the route to {} is no {} address",

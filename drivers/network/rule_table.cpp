@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <netlink/attr.h>
 #include <nftables/libnftables.h>
@@ -107,6 +108,9 @@ public:
         const char* said = nft_ctx_get_error_buffer(context_.get());
         const char* printed = nft_ctx_get_output_buffer(context_.get());
         printed_ = printed ? printed : "";
+        // The library takes some hundred KiB for each network while it works, which malloc would keep for good.
+        constexpr std::size_t large = 1 << 16;
+        if (text.size() > large) ::malloc_trim(0);
         if (status == 0) return std::nullopt;
         return said ? said : "";
     }
@@ -199,8 +203,9 @@ struct RuleTable::Parts {
     void adopt(const NetworkRules& rules) {
         std::unique_lock lock{mutex_};
         done_.wait(lock, [this] { return !busy_; });
-        if (!rules.text.empty()) loaded_[rules.bridge] = rules.text;
-        known_.reset();
+        if (rules.text.empty()) return;
+        loaded_[rules.bridge] = rules.text;
+        unsure_.insert(rules.bridge);
     }
 
 private:
@@ -231,19 +236,25 @@ private:
         const auto before = nftables_.generation();
         const bool trusted = known_ && before == known_;
         load(trusted ? difference(next, touched) : everything(next, touched), next, before);
+        based_ = !next.empty();
+        unsure_.clear();
         loaded_ = std::move(next);
     }
 
     /// Nobody has changed anything since the last time.
     std::string difference(const Rules& next, const std::set<std::string>& touched) {
-        if (next == loaded_) return {};
+        if (next == loaded_ && unsure_.empty()) return {};
         if (next.empty()) return without_any(touched);
-        auto text = loaded_.empty() ? base() : std::string{};
+        auto text = based_ ? std::string{} : base();
+        for (const auto& bridge : unsure_)
+            if (!touched.contains(bridge)) text += addition(bridge, next.at(bridge));
         for (const auto& bridge : touched) {
             const auto old = std::as_const(loaded_).find(bridge), now = next.find(bridge);
-            if (now != next.end() && (old == loaded_.end() || old->second != now->second))
+            const bool unsure = unsure_.contains(bridge);
+            if (now != next.end() && (unsure || old == loaded_.end() || old->second != now->second))
                 text += addition(bridge, now->second);
-            if (now == next.end() && old != loaded_.end()) text += removal(bridge);
+            if (now == next.end() && old != loaded_.end())
+                text += (unsure ? addition(bridge, {}) : std::string{}) + removal(bridge);
         }
         return text;
     }
@@ -292,6 +303,8 @@ private:
     bool busy_ = false;
     // Of whoever is busy:
     Rules loaded_;
+    std::set<std::string> unsure_;        ///< of these, which an earlier daemon may or may not have loaded
+    bool based_ = false;                  ///< there is a table with its maps and base chains
     std::optional<std::uint32_t> known_;  ///< the generation that our own last change made
     Nftables nftables_;
 };
