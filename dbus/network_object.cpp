@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "dbus/job_replies.hpp"
 #include "dbus/paths.hpp"
 #include "dbus/scope.hpp"
@@ -13,16 +15,21 @@ namespace virtbus::dbus {
 
 namespace {
 
-/// Six bytes in hexadecimal digits, each of one or two.
+/// Twelve hexadecimal digits, or six bytes of one or two with colons or dashes between them.
 bool is_mac(std::string_view text) {
-    constexpr std::string_view digits = "0123456789abcdefABCDEF";
-    for (int part = 0; part < 6; part++) {
-        const auto end = part < 5 ? text.find(':') : text.size();
-        if (end == 0 || end > 2 || text.substr(0, end).find_first_not_of(digits) != std::string_view::npos)
-            return false;
-        text.remove_prefix(part < 5 ? end + 1 : end);
+    const auto are_digits = [](std::string_view part) {
+        return !part.empty() && part.find_first_not_of("0123456789abcdefABCDEF") == std::string_view::npos;
+    };
+    if (text.size() == 12 && are_digits(text)) return true;
+    const char separator = text.find('-') == std::string_view::npos ? ':' : '-';
+    int parts = 0;
+    for (bool more = true; more; parts++) {
+        const auto end = std::min(text.find(separator), text.size());
+        if (end > 2 || !are_digits(text.substr(0, end))) return false;
+        more = end < text.size();
+        text.remove_prefix(more ? end + 1 : end);
     }
-    return true;
+    return parts == 6;
 }
 
 Dictionary lease_dictionary(DhcpLease lease) {
