@@ -240,6 +240,11 @@ void Machine::require_startable() const {
                     fmt::format("{} cannot be started, its definition {} is unusable: {}. Define it anew", words(),
                                 definition_->path(), definition_->problem())};
     require_state({State::shutoff}, "start");
+    if (run_ && !run_->unsettled.empty())
+        throw Error{Code::invalid_state,
+                    fmt::format("{} cannot be started: images of its last run were merged, and that cannot be put on "
+                                "record ({}). Make room and try again",
+                                words(), run_->unsettled)};
     if (run_)
         throw Error{Code::invalid_state,
                     fmt::format("{} is {} and its process is still there; 'start' needs it gone. Stop it", words(),

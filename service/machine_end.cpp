@@ -4,6 +4,7 @@
 
 #include "service/domain_view.hpp"
 #include "service/machine.hpp"
+#include "service/moments/snapshots.hpp"
 
 namespace virtbus {
 
@@ -115,6 +116,16 @@ Task<> Machine::finish_run() {
     if (!run || !run->over()) co_return;
     run->caller_watch.reset();
     co_await run->resources->undo();
+    try {
+        co_await snapshots_->settle_end(run);
+        run->unsettled.clear();
+    } catch (const std::exception& e) {
+        run->unsettled = e.what();
+        log(Priority::error, fmt::format("It ended after a merge of its images that could not be put on record: {}. It "
+                                         "cannot be started before that",
+                                         e.what()));
+    }
+    if (!run->unsettled.empty()) co_return;
     try {
         co_await clear_leftovers(run);
         context_.store.remove_status(view_.uuid);

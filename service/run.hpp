@@ -48,6 +48,8 @@ struct Run {
     bool saved = false;  ///< its state lies in a whole image; it is ended because of that
     std::optional<Restoring> restoring;
 
+    std::string unsettled;  ///< why what it merged could not be put on record at its end; "" when nothing is left to do
+
     bool giving_up = false;  ///< the start has failed; the end is awaited by whoever undoes it
 
     bool over() const { return end.has_value(); }

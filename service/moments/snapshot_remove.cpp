@@ -377,6 +377,32 @@ Task<> SnapshotBook::note_dissolved(std::string name, std::string target, std::m
     co_await save(std::move(next));
 }
 
+Task<> SnapshotBook::settle_end(RunPtr run) {
+    if (index_.pending.empty() || !machine_.definition_ || !machine_.definition_->problem().empty()) co_return;
+    const auto note = decode_pending(index_.pending);
+    const auto* found = note.verb == Pending::Verb::remove ? index_.find(note.name) : nullptr;
+    if (!found) co_return;
+    const auto top_of = [](const DomainConfig& config, const std::string& target) -> std::optional<ImageFile> {
+        const auto& disks = config.devices.disks;
+        const auto disk = std::ranges::find(disks, target, [](const Disk& one) { return one.target.dev; });
+        return disk == disks.end() ? std::nullopt : top_image(*disk);
+    };
+    const auto entry = *found;
+    for (const auto& part : entry.disks) {
+        if (part.place != SnapshotPlace::external) continue;
+        const auto ran = top_of(run->live, part.target);
+        if (!ran || ran->path != part.frozen.path) continue;
+        std::map<std::string, ImageFile> moved;
+        ImageFile gone;
+        if (const auto stored = top_of(machine_.definition_->config(), part.target);
+            stored && stored->path != part.frozen.path) {
+            moved[stored->path] = part.frozen;
+            if (made_here(stored->path)) gone = *stored;
+        }
+        co_await note_merged(entry.name, part.target, std::move(moved), std::move(gone));
+    }
+}
+
 /// The definitions in the records follow the images that have moved.
 Task<> SnapshotBook::rename_in_bodies(std::map<std::string, ImageFile> moved) {
     std::vector<MomentEntry> entries;

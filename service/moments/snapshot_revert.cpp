@@ -157,8 +157,6 @@ Task<> SnapshotBook::guard_inside(Reversion& it) {
 // ---------------------------------------------------------------------------------------------------
 
 Task<> SnapshotBook::revert_internal(Reversion& it) {
-    const bool stop_first = it.run && !it.keep_process;
-    if (stop_first) co_await stop_run();
     Pending note{.verb = Pending::Verb::revert, .name = it.entry.name};
     if (machine_.definition_) note.definition = machine_.definition_->text();
     if (!it.options.no_undo) {
@@ -170,6 +168,8 @@ Task<> SnapshotBook::revert_internal(Reversion& it) {
     std::exception_ptr error;
     try {
         co_await make_safe(it, note);
+        if (it.run && !it.keep_process) co_await stop_run();
+        if (!note.tag.empty() && !it.keep_process) co_await keep_undo_stores(it.config);
         it.touched = true;
         if (it.keep_process)
             co_await load_into_guest(it);
@@ -188,7 +188,7 @@ Task<> SnapshotBook::revert_internal(Reversion& it) {
     if (!it.touched) {
         co_await drop_safety(note);
         co_await end_pending();
-        if (it.keep_process && it.ran && running() == it.run) co_await let_run(it.run, false);
+        if (it.ran && running() == it.run) co_await let_run(it.run, false);
         std::rethrow_exception(error);
     }
     // A guest that has taken up half of a state must not go on.
@@ -197,20 +197,23 @@ Task<> SnapshotBook::revert_internal(Reversion& it) {
     std::rethrow_exception(error);
 }
 
+/// While the guest is still there: without room for what protects its disks it goes on as it was.
 Task<> SnapshotBook::make_safe(Reversion& it, const Pending& note) {
     if (note.tag.empty()) co_return;
-    if (it.keep_process) {
-        if (machine_.view_.state == State::running) co_await it.run->guest->suspend(it.job->stop());
-        co_await disk_work(it.run).take_disks_only(
-            {.tag = note.tag, .disks = targets(it.entry, SnapshotPlace::internal), .store = false}, it.job->stop());
-        co_return;
-    }
+    const auto run = running();
+    InternalSnapshot online{.tag = note.tag, .disks = {}, .store = false};
     std::vector<std::function<Task<>()>> work;
-    auto& tool = images();
-    for (const auto& image : note.images)
-        work.emplace_back(
-            [&tool, image, tag = note.tag, stop = it.job->stop()] { return tool.take(image, tag, stop); });
-    work.emplace_back([this, &it] { return keep_undo_stores(it.config); });
+    for (const auto& part : it.entry.disks) {
+        if (part.place != SnapshotPlace::internal) continue;
+        if (run && writes_to(part.target, part.frozen.path))
+            online.disks.push_back(part.target);
+        else
+            work.emplace_back([&tool = images(), image = part.frozen, tag = note.tag, stop = it.job->stop()] {
+                return tool.take(image, tag, stop);
+            });
+    }
+    if (run && machine_.view_.state == State::running) co_await run->guest->suspend(it.job->stop());
+    if (!online.disks.empty()) co_await disk_work(run).take_disks_only(std::move(online), it.job->stop());
     co_await together(std::move(work));
 }
 
@@ -286,7 +289,6 @@ Task<> SnapshotBook::undo_reversion(Pending note) {
 // -------------------------------------------------------------------------------------------------------------
 
 Task<> SnapshotBook::revert_external(Reversion& it) {
-    if (it.run) co_await stop_run();
     Pending note{.verb = Pending::Verb::revert, .name = it.entry.name};
     if (machine_.definition_) note.definition = machine_.definition_->text();
     note.entry = it.entry;
@@ -303,6 +305,7 @@ Task<> SnapshotBook::revert_external(Reversion& it) {
                 for (auto& disk : config->devices.disks)
                     if (disk.target.dev == part.target) put_overlay(disk, part.overlay);
         }
+        if (it.run) co_await stop_run();
         co_await bring_back_stores(it.entry, it.config, !it.options.reset_nvram);
         co_await store_reverted(it);
     } catch (...) {

@@ -48,6 +48,9 @@ public:
     bool interrupted() const { return !index_.pending.empty(); }
     /// Finishes or undoes what an earlier daemon was doing. The lane must be held, the guest taken up. Never throws.
     Task<> recover();
+    /// The run is over, which may have merged images that could not be put on record then: it is done now. Throws when it
+    /// still cannot be; the run must then be kept, as only it knows what its disks are.
+    Task<> settle_end(RunPtr run);
     /// The records are gone: the audience is told, which must be before the machine goes.
     void forget();
     /// One of the snapshots has the image frozen or as its overlay.

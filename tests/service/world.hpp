@@ -151,6 +151,7 @@ class FaultyFiles final : public Files {
 public:
     explicit FaultyFiles(Files& real) : real_{real} {}
     bool full = false;
+    int room_for = -1;    ///< writes that still fit on the disk; -1: all
     int steps_left = -1;  ///< lasting changes that still happen; -1: all
     int steps = 0;        ///< lasting changes that have happened
 
@@ -206,6 +207,8 @@ public:
 
 private:
     void step(const std::string& path, bool needs_space) {
+        if (needs_space && room_for == 0) throw Error{Code::no_space, "no space left for " + path};
+        if (needs_space && room_for > 0) --room_for;
         if (full && needs_space) throw Error{Code::no_space, "no space left for " + path};
         if (steps_left == 0) throw Error{Code::internal, "the test ends the daemon here"};
         if (steps_left > 0) --steps_left;

@@ -344,5 +344,43 @@ TEST_F(SnapshotRules, AFullDiskLeavesNoTrace) {
     EXPECT_EQ(names(), std::vector<std::string>{"one"});
 }
 
+/// The images were exchanged in the running machine, the disk of the records was full, and then the machine ended.
+TEST_F(SnapshotRules, AMergeIsPutOnRecordAtTheEndAtTheLatest) {
+    started();
+    take("one", {.disk_only = true});
+    const auto overlay = get("web")->xml({.inactive = true});
+    EXPECT_EQ(overlay.find("web.qcow2"), std::string::npos) << overlay;
+    write(root + "/img/web.one", "");  // the driver makes up its images
+    files.room_for = 1;                // the note that it begins
+    EXPECT_REFUSED(remove("one"), Code::no_space, "");
+    ASSERT_EQ(names(), std::vector<std::string>{"one"});
+    ASSERT_EQ(get("web")->xml({.inactive = true}), overlay) << "the note alone was written";
+    EXPECT_NE(get("web")->xml({}).find("web.qcow2"), std::string::npos) << "it writes to the image that was frozen";
+    files.room_for = 0;
+    finish(get("web")->stop({}, caller));
+    EXPECT_REFUSED(finish(get("web")->start({}, caller)), Code::invalid_state, "Make room");
+    files.room_for = -1;
+    finish(get("web")->start({}, caller));
+    EXPECT_NE(get("web")->xml({}).find("web.qcow2"), std::string::npos) << get("web")->xml({});
+    EXPECT_NE(get("web")->xml({.inactive = true}).find("web.qcow2"), std::string::npos);
+    EXPECT_REFUSED(remove("one"), Code::no_such_snapshot, "one");  // the deletion that was begun is finished before
+    EXPECT_TRUE(names().empty());
+}
+
+TEST_F(SnapshotRules, ARevertWithoutRoomLeavesTheMachineAsItIs) {
+    started();
+    take("one");
+    const auto id = get("web")->view().id;
+    files.room_for = 0;
+    for (const bool replaces : {false, true}) {  // the process
+        EXPECT_REFUSED(revert("one", {.reset_nvram = replaces}), Code::no_space, "");
+        EXPECT_EQ(state(), State::running);
+        EXPECT_EQ(get("web")->view().id, id);
+    }
+    files.room_for = -1;
+    revert("one");
+    EXPECT_EQ(state(), State::running);
+}
+
 }  // namespace
 }  // namespace virtbus::tests
