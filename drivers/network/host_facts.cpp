@@ -10,7 +10,9 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <set>
 #include <string_view>
+#include <tuple>
 
 #include "network/netlink.hpp"
 #include "virtbus/error.hpp"
@@ -21,10 +23,11 @@ namespace {
 
 using Cache = std::unique_ptr<nl_cache, Free<nl_cache_free>>;
 
+constexpr int patience = 5;
+
 /// A dump that others' changes spoil is taken anew.
 template <class Fill>
 Cache dump(const char* what, Fill fill) {
-    constexpr int patience = 5;
     int status = 0;
     for (int i = 0; i < patience; ++i) {
         nl_cache* cache = nullptr;
@@ -95,20 +98,34 @@ private:
             if (peer) add(*peer, device);
         });
     }
-    /// The main table, and what the host takes for itself; tables that rules lead to are others' business.
+    /// One by one, as a router's tables are large.
     void read_routes() {
-        const auto routes =
-            dump("routes", [this](nl_cache** c) { return rtnl_route_alloc_cache(socket_.get(), AF_UNSPEC, 0, c); });
-        each<rtnl_route>(routes, [this](rtnl_route* route) {
-            const auto table = rtnl_route_get_table(route);
-            const auto type = rtnl_route_get_type(route);
-            const bool counts =
-                (table == RT_TABLE_MAIN && type == RTN_UNICAST) || (table == RT_TABLE_LOCAL && type == RTN_LOCAL);
-            const auto destination = net_of(rtnl_route_get_dst(route));
-            if (!counts || !destination) return;
-            rtnl_nexthop* hop = rtnl_route_get_nnexthops(route) > 0 ? rtnl_route_nexthop_n(route, 0) : nullptr;
-            add(*destination, hop ? name_of(rtnl_route_nh_get_ifindex(hop)) : std::string{});
-        });
+        int status = 0;
+        for (int i = 0; i < patience; ++i) {
+            nl_socket_modify_cb(socket_.get(), NL_CB_VALID, NL_CB_CUSTOM, see_route, this);
+            status = nl_rtgen_request(socket_.get(), RTM_GETROUTE, AF_UNSPEC, NLM_F_DUMP);
+            if (status >= 0) status = nl_recvmsgs_default(socket_.get());
+            if (status != -NLE_DUMP_INTR && status != -NLE_AGAIN) break;
+        }
+        check(status, "reading the routes of the host");
+    }
+    static int see_route(nl_msg* message, void* self) {
+        rtnl_route* parsed = nullptr;
+        if (rtnl_route_parse(nlmsg_hdr(message), &parsed) < 0) return NL_SKIP;
+        const std::unique_ptr<rtnl_route, Free<rtnl_route_put>> route{parsed};
+        static_cast<Reader*>(self)->see(route.get());
+        return NL_OK;
+    }
+    /// The main table, and what the host takes for itself; tables that rules lead to are others' business.
+    void see(rtnl_route* route) {
+        const auto table = rtnl_route_get_table(route);
+        const auto type = rtnl_route_get_type(route);
+        const bool counts =
+            (table == RT_TABLE_MAIN && type == RTN_UNICAST) || (table == RT_TABLE_LOCAL && type == RTN_LOCAL);
+        const auto destination = net_of(rtnl_route_get_dst(route));
+        if (!counts || !destination) return;
+        rtnl_nexthop* hop = rtnl_route_get_nnexthops(route) > 0 ? rtnl_route_nexthop_n(route, 0) : nullptr;
+        add(*destination, hop ? name_of(rtnl_route_nh_get_ifindex(hop)) : std::string{});
     }
     std::string name_of(int index) const {
         const auto found = names_.find(index);
@@ -116,15 +133,13 @@ private:
     }
     void add(const IpNet& net, const std::string& device) {
         if (is_default_or_local(net)) return;
-        HostRoute route{net.network(), device};
-        const auto same = [&route](const HostRoute& other) {
-            return other.destination == route.destination && other.device == route.device;
-        };
-        if (std::ranges::none_of(host_.routes, same)) host_.routes.push_back(std::move(route));
+        const auto range = net.network();
+        if (seen_.emplace(range.address, range.prefix, device).second) host_.routes.push_back({range, device});
     }
 
     Socket socket_ = connect_route();
     std::map<int, std::string> names_;
+    std::set<std::tuple<Ip, unsigned, std::string>> seen_;
     HostNetworks host_;
 };
 

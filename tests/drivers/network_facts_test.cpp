@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 #include <csignal>
@@ -209,6 +210,33 @@ TEST_F(NetworkFactsTest, AServerOnAddressesOrDevicesOfItsOwnIsNotInTheWay) {
     require_free_ports(with_dhcp());
     const auto same = server(SOCK_STREAM, 53, "192.168.150.1");
     EXPECT_EQ(failure_of([] { require_free_ports(with_dhcp()); }).code(), Code::unsupported_configuration);
+}
+
+TEST_F(NetworkFactsTest, WithoutTheRightToTryThePortsAreLookedAt) {
+    const auto dhcp = server(SOCK_DGRAM, 67, "0.0.0.0");
+    const auto refused_to_nobody = [] {
+        const pid_t child = ::fork();
+        if (child == 0) {
+            constexpr uid_t nobody = 65534;
+            if (::setuid(nobody) != 0) ::_exit(2);
+            try {
+                require_free_ports(with_dhcp());
+            } catch (const Error& error) {
+                ::_exit(std::strstr(error.what(), "TCP port 53 is taken on all addresses") ? 1 : 3);
+            }
+            ::_exit(0);
+        }
+        int status = -1;
+        ::waitpid(child, &status, 0);
+        return WEXITSTATUS(status);
+    };
+    EXPECT_EQ(refused_to_nobody(), 0) << "a DHCP server may share its port";
+    {
+        const auto own = server(SOCK_STREAM, 53, "10.1.2.3");
+        EXPECT_EQ(refused_to_nobody(), 0);
+    }
+    const auto dns = server(SOCK_STREAM, 53, "::");
+    EXPECT_EQ(refused_to_nobody(), 1);
 }
 
 /// What is found out must be what dnsmasq finds, in each way that others run it.
