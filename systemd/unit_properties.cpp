@@ -88,12 +88,12 @@ void add_sandbox(UnitProperties& all, const UnitRequest& request) {
     using Device = sdbus::Struct<std::string, std::string>;
     const bool service = !request.account.empty();
     add(all, "PrivateMounts", true);
-    if (service ? request.shared.empty() : !request.capabilities) {  // else what is shared may lie below these
-        add(all, "PrivateTmp", true);
-        add(all, "ProtectHome", std::string{"yes"});
-    }
+    // Each of these is a mount or more, and so a good part of the time that a start takes. A service of the host goes
+    // without those that hide from its user what anybody may read.
+    if (request.shared.empty() && (service || !request.capabilities)) add(all, "ProtectHome", std::string{"yes"});
+    if (!service && !request.capabilities) add(all, "PrivateTmp", true);
+    if (!service) add(all, "ProtectProc", std::string{"invisible"});
     add(all, "ProtectSystem", std::string{"strict"});
-    add(all, "ProtectProc", std::string{"invisible"});
     add(all, "KeyringMode", std::string{"private"});
     add(all, "CapabilityBoundingSet", request.capabilities);
     // A user's process gets no capability by its bounding set alone.

@@ -118,7 +118,7 @@ TEST(UnitProperties, AServiceOfTheHostIsItsAccountWithItsCapabilities) {
     EXPECT_EQ(value<std::uint64_t>(all, "AmbientCapabilities"), 0x3400u);
     EXPECT_TRUE(value<bool>(all, "RestrictSUIDSGID"));
     EXPECT_EQ(value<std::string>(all, "ProtectHome"), "yes");
-    for (const auto* name : {"RestrictNamespaces", "SystemCallFilter", "MemoryDenyWriteExecute", "PrivateTmp"})
+    for (const auto* name : {"RestrictNamespaces", "SystemCallFilter", "MemoryDenyWriteExecute", "ProtectSystem"})
         EXPECT_TRUE(has(all, name)) << name;
     EXPECT_FALSE(has(all, "PartOf")) << "it goes with no machine";
     request.shared = {"/home/u/tftp"};
