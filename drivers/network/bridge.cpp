@@ -121,8 +121,7 @@ public:
     /// Guests are neither believed as routers nor asked whether an address is theirs.
     void set_ipv6(bool on) {
         const auto folder = fmt::format("net/ipv6/conf/{}/", name_);
-        if (on)
-            for (const auto* setting : {"accept_ra", "autoconf", "accept_dad"}) write_setting(folder + setting, "0");
+        for (const auto* setting : {"accept_ra", "autoconf", "accept_dad"}) write_setting(folder + setting, "0");
         write_setting(folder + "disable_ipv6", on ? "0" : "1");
     }
 
@@ -141,10 +140,12 @@ public:
         if (status != -NLE_NOADDR && status != -NLE_OBJ_NOTFOUND)
             check(status, fmt::format("taking the address {} from bridge '{}'", net.text(), name_));
     }
-    void add(const BridgeRoute& route, bool anew) {
+    /// One that is there already on this bridge is no error.
+    void add(const BridgeRoute& route) {
         const auto object = object_of(route);
-        const int status = rtnl_route_add(socket_, object.get(), NLM_F_CREATE | NLM_F_EXCL);
-        if (status == -NLE_EXIST && !anew) return;
+        int status = rtnl_route_add(socket_, object.get(), NLM_F_CREATE | NLM_F_EXCL);
+        if (status == -NLE_EXIST && rtnl_route_delete(socket_, object.get(), 0) >= 0)
+            status = rtnl_route_add(socket_, object.get(), NLM_F_CREATE | NLM_F_EXCL);
         if (status == -NLE_EXIST)
             throw Error{Code::unsupported_configuration,
                         fmt::format("the host has a route to {} with metric {} already; the network's cannot be added",
@@ -230,7 +231,7 @@ void apply(Editor& bridge, const BridgeSetting& before, const BridgeSetting& aft
     for (const auto& address : after.addresses)
         if (removed || !among(before.addresses, address)) step([&] { bridge.add(address, false); });
     for (const auto& route : after.routes)
-        if (const bool had = among(before.routes, route); removed || !had) step([&] { bridge.add(route, !had); });
+        if (removed || !among(before.routes, route)) step([&] { bridge.add(route); });
 }
 
 bool is_bridge(rtnl_link* link) {
@@ -280,7 +281,7 @@ int make_bridge(const BridgeSetting& setting) {
         bridge.set_ipv6(setting.ipv6);
         for (const auto& address : setting.addresses) bridge.add(address, true);
         bridge.set_link(true, setting.mtu, nullptr);
-        for (const auto& route : setting.routes) bridge.add(route, true);
+        for (const auto& route : setting.routes) bridge.add(route);
     } catch (const Error&) {
         try {
             remove_bridge(setting.name, bridge.index());

@@ -171,6 +171,23 @@ TEST_F(NetworkBridgeTest, ItIsChangedWhileItIsUp) {
     EXPECT_TRUE(shows("link show vb0", "forward_delay 200 ")) << shown("link show vb0");
 }
 
+TEST_F(NetworkBridgeTest, ARouteOfSomebodyElseIsNotReplaced) {
+    ASSERT_TRUE(
+        succeeds("ip link add port0 type veth peer name port1 && ip link set port0 up && "
+                 "ip link set port1 up && ip addr add 10.1.0.1/24 dev port0 && "
+                 "ip route add 10.55.0.0/16 via 10.1.0.2 metric 1"));
+    const auto before = plain();
+    const int index = make_bridge(before);
+    auto after = before;
+    after.routes = {{*IpNet::parse("10.55.0.0/16"), *Ip::parse("192.168.150.2"), 1}};
+    EXPECT_EQ(failure_of([&] { change_bridge(index, before, after); }).code(), Code::unsupported_configuration);
+    EXPECT_TRUE(shows("route", "10.55.0.0/16 via 10.1.0.2 dev port0")) << shown("route");
+    ASSERT_TRUE(succeeds("ip route del 10.55.0.0/16"));
+    change_bridge(index, before, after);
+    change_bridge(index, before, after);
+    EXPECT_TRUE(shows("route", "10.55.0.0/16 via 192.168.150.2 dev vb0")) << shown("route");
+}
+
 TEST_F(NetworkBridgeTest, AChangeThatFailsLeavesItAsItWas) {
     const auto before = plain();
     const int index = make_bridge(before);
@@ -182,6 +199,9 @@ TEST_F(NetworkBridgeTest, AChangeThatFailsLeavesItAsItWas) {
     EXPECT_TRUE(shows("link show vb0", "mtu 1500"));
     EXPECT_TRUE(shows("address show vb0", "192.168.150.1/24")) << shown("address show vb0");
     EXPECT_FALSE(shows("address show vb0", "10.9.0.1"));
+    after.routes.clear();
+    change_bridge(index, after, before);
+    EXPECT_TRUE(shows("address show vb0", "192.168.150.1/24")) << "what is as it shall be already is no error";
     remove_bridge("vb0", index);
     EXPECT_EQ(failure_of([&] { change_bridge(index, before, after); }).code(), Code::invalid_state);
 }

@@ -163,6 +163,8 @@ std::string seen_from(const Peer& from, const Peer& to, const std::string& addre
         const int one = 1;
         ::setsockopt(listener.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
         ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&name.at), name.length), 0);
+        const timeval patience{5, 0};
+        ::setsockopt(listener.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
         ASSERT_EQ(::listen(listener.get(), 1), 0);
     });
     Fd client;
@@ -443,6 +445,7 @@ TEST_F(NetworkRulesTest, ALaterDaemonTakesThemUp) {
     last.set({"vb2", ""});
     last.adopt(second);
     last.remove("vb1");
+    EXPECT_NE(ruleset().find("in_vb0"), std::string::npos) << "the table is another's, too";
     later.set(second);
     later.remove("vb0");
     EXPECT_EQ(ruleset().find("vb0"), std::string::npos);
