@@ -19,6 +19,12 @@ struct ParsedNetwork {
 ParsedNetwork parse_network(std::string_view xml);
 std::string format_network(const NetworkConfig& config);
 
+/// One element of a network: NetworkBridge, NetworkDomainName, NetworkForward, ForwardInterface, ForwardCard,
+/// NetworkIp, DhcpRange, DhcpHost, DnsHost, DnsTxt, DnsSrv or PortGroup. Errors as above; what is missing in it is
+/// checked with the whole.
+template <class Part>
+Part parse_network_part(std::string_view xml);
+
 /// Fills in what needs no host (UUID, MAC) and checks the rules that span elements: each address, range, host and route
 /// in a network that it fits, names and addresses once, which elements a forward mode has. InvalidXML naming the rule.
 /// The name of a bridge that is missing stays missing.

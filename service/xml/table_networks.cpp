@@ -54,7 +54,7 @@ constexpr Row bridge_rows[]{
     attribute<&NetworkBridge::mac_table_manager>("macTableManager").one_of("kernel|libvirt"),
 };
 
-// ---- names
+// ---- names: what says which record is meant may be all that is given of one that is to be deleted
 
 constexpr Row domain_rows[]{
     attribute<&NetworkDomainName::name>("name").required(),
@@ -75,8 +75,8 @@ constexpr Row txt_rows[]{
     attribute<&DnsTxt::value>("value").always(),
 };
 constexpr Row srv_rows[]{
-    attribute<&DnsSrv::service>("service").required(),
-    attribute<&DnsSrv::protocol>("protocol").required(),
+    attribute<&DnsSrv::service>("service"),
+    attribute<&DnsSrv::protocol>("protocol"),
     attribute<&DnsSrv::domain>("domain"),
     attribute<&DnsSrv::target>("target"),
     attribute<&DnsSrv::port>("port").range(1, 65535),
@@ -84,7 +84,7 @@ constexpr Row srv_rows[]{
     attribute<&DnsSrv::weight>("weight").range(0, 65535),
 };
 constexpr Row dns_host_rows[]{
-    attribute<&DnsHost::ip>("ip").required(),
+    attribute<&DnsHost::ip>("ip"),
     leaf<&DnsHost::hostnames>("hostname"),
 };
 constexpr Row dns_rows[]{
