@@ -70,11 +70,10 @@ constexpr Row limit_rows[]{
     attribute<&BandwidthLimit::floor>("floor").range(1, UINT64_MAX),
     attribute<&BandwidthLimit::burst>("burst").range(1, UINT64_MAX),
 };
-constinit const Table limit_table = table<BandwidthLimit>(limit_rows);
 constexpr Row bandwidth_rows[]{
     attribute<&Bandwidth::class_id>("classID"),
-    element<&Bandwidth::inbound>("inbound", limit_table),
-    element<&Bandwidth::outbound>("outbound", limit_table),
+    element<&Bandwidth::inbound>("inbound", bandwidth_limit_table),
+    element<&Bandwidth::outbound>("outbound", bandwidth_limit_table),
 };
 
 constexpr Row tag_rows[]{
@@ -248,6 +247,7 @@ std::string check_interface(const void* object) {
 constinit const Table virtual_port_table = table<VirtualPort>(virtual_port_rows);
 constinit const Table bandwidth_table = table<Bandwidth>(bandwidth_rows);
 constinit const Table vlan_table = table<Vlan>(vlan_rows);
+constinit const Table bandwidth_limit_table = table<BandwidthLimit>(limit_rows);
 constinit const Table ip_address_table = table<IpAddress>(ip_rows);
 constinit const Table ip_route_table = table<IpRoute>(route_rows);
 constinit const Table teaming_table = table<Teaming>(teaming_rows);

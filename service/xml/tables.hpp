@@ -28,7 +28,7 @@ extern const Table blkiotune_table, memtune_table, memory_backing_table, vcpu_ta
 
 // network.cpp
 extern const Table interface_table, teaming_table, ip_address_table, ip_route_table;
-extern const Table virtual_port_table, bandwidth_table, vlan_table;
+extern const Table virtual_port_table, bandwidth_table, bandwidth_limit_table, vlan_table;
 
 // networks.cpp
 extern const Table network_table, network_ip_table, network_forward_table, forward_card_table, forward_interface_table,
