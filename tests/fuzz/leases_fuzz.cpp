@@ -25,7 +25,7 @@ bool is_plain(const std::string& text, const char* others) {
     });
 }
 
-NetworkConfig network() {
+NetworkConfig one_network() {
     NetworkConfig config;
     auto& ip = config.ips.emplace_back();
     ip.address = "192.168.77.1";
@@ -36,7 +36,7 @@ NetworkConfig network() {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    static const auto config = network();
+    static const auto config = one_network();
     const std::string_view text{reinterpret_cast<const char*>(data), size};
     const auto leases = network::parse_leases(text, config);
     require(leases.size() <= static_cast<std::size_t>(std::ranges::count(text, '\n')), "a line is one lease at most");
