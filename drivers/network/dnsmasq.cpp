@@ -282,7 +282,7 @@ Task<> Dnsmasq::Parts::put_back(DnsmasqFiles earlier, NetworkConfig earlier_conf
     try {
         write(files);
         co_await run(in(start_patience), {});
-        tell_moved();
+        if (setting.moved) setting.moved();
     } catch (const Error& error) {
         set_problem(fmt::format("dnsmasq of network '{}' could not be started again after a change that failed: {}",
                                 setting.name, error.what()));
@@ -315,7 +315,8 @@ Task<> Dnsmasq::start(const NetworkConfig& config, Deadline deadline, std::stop_
         parts->write(parts->files);
         parts->watch_leases();
         co_await parts->run(deadline, std::move(stop));
-    } catch (const Error&) {
+        if (parts->setting.moved) parts->setting.moved();
+    } catch (...) {
         failure = std::current_exception();
     }
     if (!failure) co_return parts->set_problem({});
@@ -373,7 +374,7 @@ Task<> Dnsmasq::update(const NetworkConfig& config, Deadline deadline) {
     }
     if (!reloaded) {
         co_await parts->restart(std::move(next), config, deadline);
-        parts->tell_moved();
+        if (parts->setting.moved) parts->setting.moved();
         parts->set_problem({});
     }
     parts->look_at_leases();

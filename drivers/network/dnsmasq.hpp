@@ -32,7 +32,8 @@ public:
         std::uint32_t id = 0;
         std::string name;  ///< of the network, for the unit's name and the log
         std::string uuid;
-        std::function<void()> moved;               ///< record() is another one
+        /// record() is another one. Called before start() and update() return; what it throws makes a start fail.
+        std::function<void()> moved;
         std::function<void()> leases_changed;      ///< leases() are others
         std::function<void(std::string)> problem;  ///< why it is not running any more; "" when it is again
         std::string program = "/usr/sbin/dnsmasq";

@@ -148,7 +148,10 @@ struct NetworkDnsmasqTest : ::testing::Test {
     }
     std::string folder() const { return ports.folders.runtime + "/network/" + "6e1c0ab0"; }
     void remake() { dnsmasq = std::make_unique<Dnsmasq>(setting()); }
-    void start() { bed.run(dnsmasq->start(config, soon())); }
+    void start() {
+        bed.run(dnsmasq->start(config, soon()));
+        EXPECT_EQ(std::exchange(moved, 0), 1) << "before it returns";
+    }
     void update() { bed.run(dnsmasq->update(config, soon())); }
     std::uint32_t pid() const { return dnsmasq->record().pid; }
 
@@ -250,7 +253,7 @@ TEST_F(NetworkDnsmasqTest, AnotherRangeKeepsTheLeases) {
     update();
     EXPECT_NE(pid(), before);
     EXPECT_FALSE(runs(before));
-    bed.run_until([&] { return moved > 0; });
+    EXPECT_EQ(moved, 1);
     ASSERT_NE(find_lease(other_mac), nullptr);
     EXPECT_THAT(content(folder() + "/run/leases"), HasSubstr(other_mac));
     EXPECT_THAT(lease_for(other_mac, "-r 192.168.77.10"), HasSubstr("192.168.77.10/24"));
