@@ -182,17 +182,22 @@ HostNetworks look_at_host() {
 
 void require_free_ranges(const NetworkConfig& config, const HostNetworks& host) {
     const auto bridge = config.bridge ? config.bridge->name : std::string{};
-    for (const auto& ip : config.ips) {
-        const auto range = virtbus::net_of(ip).network();
-        for (const auto& route : host.routes) {
-            if (!range.overlaps(route.destination) || (!bridge.empty() && route.device == bridge)) continue;
-            throw Error{
-                Code::unsupported_configuration,
-                fmt::format("{}: its range {} is in use on this host already: {} is reached through '{}'; choose "
-                            "another range",
-                            named(config), range.text(), route.destination.text(),
-                            route.device.empty() ? "several devices" : route.device)};
-        }
+    const auto refuse = [&config](const char* what, const IpNet& wanted, const HostRoute& found) {
+        throw Error{
+            Code::unsupported_configuration,
+            fmt::format("{}: its {} {} is in use on this host already: {} is reached through '{}'; choose another",
+                        named(config), what, wanted.text(), found.destination.text(),
+                        found.device.empty() ? "several devices" : found.device)};
+    };
+    for (const auto& route : host.routes) {
+        if (!bridge.empty() && route.device == bridge) continue;
+        for (const auto& ip : config.ips)
+            if (const auto range = virtbus::net_of(ip).network(); range.overlaps(route.destination))
+                refuse("range", range, route);
+        // One that is wider or narrower has its own meaning beside the host's.
+        for (const auto& wanted : config.routes)
+            if (const auto to = virtbus::net_of(wanted).network(); to == route.destination)
+                refuse("route to", to, route);
     }
 }
 

@@ -111,6 +111,17 @@ TEST_F(NetworkFactsTest, ARangeThatIsInUseIsRefusedByName) {
     require_no_conflict(isolated("192.169.150.1"), look_at_host());
 }
 
+TEST_F(NetworkFactsTest, ARouteThatTheHostHasIsRefused) {
+    make_eth7();
+    ASSERT_TRUE(succeeds("ip addr add 10.1.2.3/20 dev eth7 && ip route add 172.20.0.0/16 via 10.1.2.4"));
+    auto config = isolated();
+    config.routes = {{.address = "172.20.0.0", .prefix = 16, .gateway = "192.168.150.2"}};
+    const auto error = failure_of([&] { require_no_conflict(config, look_at_host()); });
+    EXPECT_NE(std::string{error.what()}.find("route to 172.20.0.0/16"), std::string::npos) << error.what();
+    config.routes[0].prefix = 24;
+    require_no_conflict(config, look_at_host());
+}
+
 TEST_F(NetworkFactsTest, ItsOwnBridgeIsNotInTheWayOfANetworkThatChanges) {
     ASSERT_TRUE(succeeds("ip link add vb0 type bridge && ip addr add 192.168.150.1/24 dev vb0 && ip link set vb0 up"));
     const auto host = look_at_host();
