@@ -484,6 +484,31 @@ TEST_F(NetworkRulesTest, ManyAtOnceShareTransactions) {
     EXPECT_EQ(with_handles(), before);
 }
 
+TEST_F(NetworkRulesTest, StrangersInBetweenLoseNothing) {
+    constexpr int networks = 24, threads = 4, flushes = 24;
+    std::thread stranger{[] {
+        for (int i = 0; i < flushes; ++i) EXPECT_TRUE(succeeds("nft flush ruleset"));
+    }};
+    std::vector<std::thread> workers;
+    for (int i = 0; i < threads; ++i)
+        workers.emplace_back([this, i] {
+            for (int n = i; n < networks; n += threads) {
+                const auto rules = rules_of(network_of(ForwardMode::nat, "vb" + std::to_string(n), n));
+                EXPECT_NO_THROW(table.set(rules));
+                EXPECT_NO_THROW(table.repair());
+            }
+        });
+    for (auto& worker : workers) worker.join();
+    stranger.join();
+    table.repair();
+    const auto sorted = [] { return output_of("nft list ruleset | sort"); };  // chains are in the order they came
+    const auto whole = sorted();
+    for (int n = 0; n < networks; ++n) EXPECT_NE(whole.find("jump in_vb" + std::to_string(n)), std::string::npos) << n;
+    ASSERT_TRUE(succeeds("nft flush ruleset"));
+    table.repair();
+    EXPECT_TRUE(sorted() == whole) << ruleset();
+}
+
 TEST_F(NetworkRulesTest, OneThatIsWrongDoesNotSpoilTheOthers) {
     EXPECT_EQ(failure_of([this] { table.set({"vb0", "chain nonsense\n"}); }).code(), Code::hypervisor_failed);
     EXPECT_EQ(ruleset(), "");
