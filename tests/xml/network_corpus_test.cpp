@@ -75,7 +75,7 @@ INSTANTIATE_TEST_SUITE_P(Networks, NetworkCorpus, testing::ValuesIn(network_corp
 });
 
 TEST(NetworkCorpusFolder, IsNotEmpty) {
-    EXPECT_GE(network_corpus().size(), 20U);
+    EXPECT_GE(network_corpus().size(), 45U);
 }
 
 }  // namespace
