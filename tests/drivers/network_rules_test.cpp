@@ -575,6 +575,21 @@ TEST_F(NetworkRulesTest, RangesWithinRangesAreTakenOnce) {
     table.set(rules);
 }
 
+TEST_F(NetworkRulesTest, RangesOfOneAndOfIpv6AreTaken) {
+    auto config = network_of(ForwardMode::nat, "vb0", 150);
+    auto& nat = config.forward->nat.emplace();
+    nat.ipv6 = true;
+    nat.port = PortRange{.start = 61000, .end = 61000};
+    for (const auto& [start, end] : {std::pair{"fd00:99::5", "fd00:99::9"},
+                                     {"fd00:99::5", "fd00:99::5"},
+                                     {"203.0.113.5", "203.0.113.9"},
+                                     {"203.0.113.5", "203.0.113.5"}}) {
+        nat.address = AddressRange{.start = start, .end = end};
+        EXPECT_NO_THROW(table.set(rules_of(config))) << start << " to " << end;
+        EXPECT_NE(ruleset().find(start), std::string::npos) << ruleset();
+    }
+}
+
 TEST_F(NetworkRulesTest, OnlyNetworksWithABridgeOfTheirOwnHaveRules) {
     for (const auto mode : {ForwardMode::open, ForwardMode::bridge, ForwardMode::private_, ForwardMode::hostdev})
         EXPECT_EQ(rules_of(network_of(mode, "vb0", 150)).text, "");
