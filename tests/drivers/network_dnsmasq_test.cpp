@@ -411,6 +411,51 @@ TEST_F(NetworkDnsmasqTest, GuestsGetIpv6Addresses) {
     ::pclose(monitor);
 }
 
+TEST_F(NetworkDnsmasqTest, ManyStartAtOnce) {
+    constexpr int count = 30;
+    struct One {
+        NetworkConfig config;
+        std::unique_ptr<Dnsmasq> dnsmasq;
+        bool done = false;
+    };
+    std::vector<One> all(count);
+    const auto run_one = [](One& one, bool start, Deadline deadline) -> Task<> {
+        try {
+            if (start)
+                co_await one.dnsmasq->start(one.config, deadline);
+            else
+                co_await one.dnsmasq->stop(deadline);
+        } catch (const Error& error) {
+            ADD_FAILURE() << error.what();
+        }
+        one.done = true;
+    };
+    for (int i = 0; i < count; ++i) {
+        const auto bridge = "many" + std::to_string(i), net = "10.77." + std::to_string(i) + ".";
+        ASSERT_EQ(shell("ip link add " + bridge + " type bridge && ip addr add " + net + "1/24 dev " + bridge +
+                        " && ip link set " + bridge + " up"),
+                  0);
+        auto place = setting();
+        place.folder += "-" + std::to_string(i);
+        place.id = static_cast<std::uint32_t>(i);
+        all[static_cast<std::size_t>(i)] = {config, std::make_unique<Dnsmasq>(std::move(place))};
+        auto& one = all[static_cast<std::size_t>(i)].config;
+        one.bridge->name = bridge;
+        one.ips[0].address = net + "1";
+        one.ips[0].dhcp->ranges = {{net + "10", net + "20", {}, {}}};
+        one.ips[0].dhcp->hosts.clear();
+    }
+    for (const bool start : {true, false}) {
+        Scope scope;
+        for (auto& one : all) one.done = false;
+        for (auto& one : all) scope.spawn(run_one(one, start, soon()));
+        bed.run_until([&] { return std::ranges::all_of(all, &One::done); });
+        for (const auto& one : all) EXPECT_EQ(runs(one.dnsmasq->record().pid), start);
+    }
+    EXPECT_TRUE(problems.empty());
+    for (int i = 0; i < count; ++i) shell("ip link del many" + std::to_string(i));
+}
+
 /// Says what supervision costs over the program alone; asserts no time.
 TEST_F(NetworkDnsmasqTest, TheCostOfAStartIsShown) {
     using Clock = std::chrono::steady_clock;

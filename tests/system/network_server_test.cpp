@@ -86,6 +86,11 @@ TEST_F(NetworkServerTest, ItServesFromItsSandbox) {
     EXPECT_THAT(status(), HasSubstr("NoNewPrivs:\t1"));
     EXPECT_THAT(output_of("timeout 20 busybox nslookup -type=a gate 192.168.77.1"), HasSubstr("192.168.77.99"));
     EXPECT_THAT(output_of("machinectl list --no-legend --no-pager"), Not(HasSubstr("test-net")));
+    {
+        Dnsmasq later{{bed.ports, folder, 3, "test-net", "", {}, {}, {}}};
+        bed.run(later.adopt(config, {}, soon()));
+        EXPECT_EQ(later.record(), dnsmasq.record()) << "found without a record";
+    }
     const auto first = pid();
     config.dns->hosts[0].ip = "192.168.77.98";
     bed.run(dnsmasq.update(config, soon()));
