@@ -9,7 +9,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <deque>
 #include <filesystem>
 #include <optional>
@@ -109,6 +111,7 @@ void Dnsmasq::Parts::prepare() {
     auto& files_port = setting.ports.files;
     files_port.make_folder(setting.folder, 0755);
     if (!account.empty()) open_way_to(setting.folder);
+    if (files_port.exists(place(dnsmasq_place::run))) return;
     files_port.make_folder(place(dnsmasq_place::run), 0700);
     // Before the folder is given away, so that this is given away with it.
     const Fd made{
@@ -118,8 +121,13 @@ void Dnsmasq::Parts::prepare() {
 void Dnsmasq::Parts::write(const DnsmasqFiles& what) {
     for (const auto& [at, text] : {std::pair{dnsmasq_place::config, &what.config},
                                    {dnsmasq_place::hosts, &what.hosts},
-                                   {dnsmasq_place::leases, &what.leases}})
-        setting.ports.files.write_volatile(place(at), *text, 0644);
+                                   {dnsmasq_place::leases, &what.leases}}) {
+        const auto path = place(at);
+        setting.ports.files.write_volatile(path, *text, 0600);
+        // Whatever the service's umask is: dnsmasq is another user. The folder is ours, so this is the file.
+        if (::chmod(path.c_str(), 0644) != 0)
+            throw Error{Code::internal, fmt::format("making {} readable: {}", path, std::strerror(errno))};
+    }
 }
 
 /// What an earlier daemon has written, and so what the process serves.
@@ -359,7 +367,6 @@ Task<> Dnsmasq::update(const NetworkConfig& config, Deadline deadline) {
     if (reloaded) {
         parts->config = config;
     } else if (runs && next.config == parts->files.config) {
-        const auto earlier = parts->files;
         try {
             parts->write(next);
             co_await parts->process->reload(parts->read_last(), deadline);

@@ -118,6 +118,7 @@ struct KeptLog final : Log {
 struct NetworkDnsmasqTest : ::testing::Test {
     void SetUp() override {
         if (!spaces.made) GTEST_SKIP() << "network namespaces need root";
+        ::umask(0077);  // the service's own
         // The server is another user and has to get here.
         std::filesystem::permissions(bed.folder.path(), std::filesystem::perms{0755});
         std::filesystem::permissions(bed.ports.folders.runtime, std::filesystem::perms{0755});

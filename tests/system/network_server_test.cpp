@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sdbus-c++/sdbus-c++.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <chrono>
@@ -49,6 +50,9 @@ struct NetworkServerTest : ::testing::Test {
                                      "ip link add br0 type bridge && ip addr add 192.168.77.1/24 dev br0 && "
                                      "ip addr add fd00:77::1/64 dev br0 nodad && ip link set br0 up") == 0;
         ASSERT_TRUE(made);
+        ::umask(0077);  // the service's own
+        std::filesystem::create_directory("/run/virtbus-test");
+        std::filesystem::permissions("/run/virtbus-test", std::filesystem::perms{0755});
         config.name = "test-net";
         config.bridge.emplace().name = "br0";
         auto& v4 = config.ips.emplace_back();
