@@ -45,12 +45,23 @@ std::string in_folder(const std::string& folder, std::string_view place) {
     return folder + std::string{place};
 }
 
-/// The folder's own parent may be the daemon's alone; dnsmasq has to get through it.
-void open_way_to(const std::string& folder) {
-    const auto parent = folder.substr(0, folder.rfind('/'));
+bool may_pass(const std::string& folder) {
     struct stat facts{};
-    if (::stat(parent.c_str(), &facts) == 0 && !(facts.st_mode & S_IXOTH))
-        ::chmod(parent.c_str(), facts.st_mode | 0011);
+    return ::stat(folder.c_str(), &facts) != 0 || (facts.st_mode & S_IXOTH);
+}
+
+/// The folder's own parent may be the daemon's alone; dnsmasq has to get through it. Those above are others'.
+void open_way_to(const std::string& folder, const std::string& account) {
+    auto parent = folder.substr(0, folder.rfind('/'));
+    struct stat facts{};
+    if (!may_pass(parent) && ::stat(parent.c_str(), &facts) == 0) ::chmod(parent.c_str(), facts.st_mode | 0011);
+    for (; !parent.empty(); parent.erase(parent.rfind('/')))
+        if (!may_pass(parent))
+            throw Error{
+                Code::unsupported_configuration,
+                fmt::format("dnsmasq runs as user {}, who cannot get to its files in {}: others must be allowed "
+                            "to pass through {} (chmod o+x)",
+                            account, folder, parent)};
 }
 
 }  // namespace
@@ -110,7 +121,7 @@ void Dnsmasq::Parts::prepare() {
     account = find_account();
     auto& files_port = setting.ports.files;
     files_port.make_folder(setting.folder, 0755);
-    if (!account.empty()) open_way_to(setting.folder);
+    if (!account.empty()) open_way_to(setting.folder, account);
     if (files_port.exists(place(dnsmasq_place::run))) return;
     files_port.make_folder(place(dnsmasq_place::run), 0700);
     // Before the folder is given away, so that this is given away with it.

@@ -360,6 +360,20 @@ TEST_F(NetworkDnsmasqTest, AStartThatFailsSaysWhyAndLeavesNothing) {
     EXPECT_FALSE(std::filesystem::exists(folder()));
 }
 
+TEST_F(NetworkDnsmasqTest, AFolderThatItCannotReachIsRefusedAtOnce) {
+    std::filesystem::permissions(bed.folder.path(), std::filesystem::perms{0700});
+    try {
+        start();
+        ADD_FAILURE() << "it started";
+    } catch (const Error& error) {
+        EXPECT_THAT(error.what(), HasSubstr("pass through " + bed.folder.path() + " (chmod o+x)"));
+    }
+    std::filesystem::permissions(bed.folder.path(), std::filesystem::perms{0755});
+    std::filesystem::create_directory(ports.folders.runtime + "/network");
+    std::filesystem::permissions(ports.folders.runtime + "/network", std::filesystem::perms{0700});
+    start();
+}
+
 TEST_F(NetworkDnsmasqTest, AChangeThatFailsLeavesWhatWasServed) {
     start();
     const auto good = config;
