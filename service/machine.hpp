@@ -100,6 +100,8 @@ public:
     /// Takes up the run that an earlier daemon left; ends its errors. `config` and `unknown` are of its live
     /// definition.
     Task<> adopt(LiveStatus status, DomainConfig config, std::vector<std::string> unknown);
+    /// Tells whoever makes links of those that its run has, to be put back where they belong. Ends its errors.
+    Task<> reconnect_links();
     /// The variable store is its own: by its definition, its run, or by its UUID. `path` lies in the store's folder.
     bool has_store(const std::string& path) const;
     /// Its run has that device of the host.

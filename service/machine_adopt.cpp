@@ -2,6 +2,9 @@
 // Taking up a run after a restart of the daemon.
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "service/claims.hpp"
 #include "service/machine.hpp"
 #include "service/moments/backup.hpp"
 #include "service/moments/checkpoints.hpp"
@@ -69,6 +72,25 @@ Task<> Machine::adopt(LiveStatus status, DomainConfig config, std::vector<std::s
         die_with(run, *dies_with);
         // A peer's connection has ended with the daemon it was made to.
         if (!dies_with->on_bus) stop({}, {});
+    }
+}
+
+Task<> Machine::reconnect_links() {
+    const auto self = shared_from_this();
+    const auto run = run_;
+    if (!run || run->over() || !run->resources || !context_.links) co_return;
+    const auto links = run->resources->links();
+    const auto interfaces = run->live.devices.interfaces;
+    for (const auto& link : links) {
+        const auto interface = std::ranges::find(interfaces, link.alias, [](const auto& i) { return i.info.alias; });
+        if (link.alias.empty() || is_claim(link.key) || interface == interfaces.end()) continue;
+        LinkRequest request{.domain_uuid = view_.uuid, .domain_name = view_.name, .interface = *interface};
+        if (interface->driver) request.queues = std::max(interface->driver->queues.value_or(1), 1u);
+        try {
+            co_await context_.links->reconnect_link(link.key, std::move(request), in(context_.patience.verb));
+        } catch (const std::exception& e) {
+            log(Priority::warning, fmt::format("Interface {} is not connected: {}", interface->mac, e.what()));
+        }
     }
 }
 

@@ -56,6 +56,8 @@ public:
     // ---- at start
     /// Definitions, then the runs of this boot: adopts them side by side and waits a bounded time for them.
     Task<> load();
+    /// Puts the links of all that run back where they belong.
+    Task<> reconnect();
     /// Starts those marked so, once per boot, a few at a time.
     Task<> autostart();
     bool any_active() const;

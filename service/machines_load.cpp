@@ -153,6 +153,14 @@ Task<> Machines::take_up(LiveStatus status) {
     }
 }
 
+Task<> Machines::reconnect() {
+    std::vector<std::function<Task<>()>> work;
+    for (const auto& entry : by_uuid_)
+        if (entry.second->active()) work.emplace_back([machine = entry.second] { return machine->reconnect_links(); });
+    constexpr std::size_t at_once = 4;
+    co_await run_all(context_.ports.loop, context_.scope, std::move(work), at_once);
+}
+
 // ---- autostart
 // -----------------------------------------------------------------------------------------------------------
 

@@ -69,8 +69,8 @@ Task<> live(host::Host& host, Log& log, DaemonOptions options) {
     systemd::Notify notify{host.loop};
     dbus::Face face{host.loop, log, check, VIRTBUS_VERSION, options.system_mode};
     EventLog events{log, face.audience()};
-    MachineRoom room{ports, {&qemu, &test}, &links, face.callers(), events};
-    face.present(room.domains(), nullptr, room.jobs(), host.outside_workers);
+    MachineRoom room{ports, {&qemu, &test}, &links, nullptr, face.callers(), events};
+    face.present(room.domains(), &room.networks(), room.jobs(), host.outside_workers);
 
     co_await room.load();
     events.start();

@@ -43,6 +43,15 @@ void forget_ports(Graphics& graphics) {
     }
 }
 
+/// What a virtual network has given it.
+void forget_place(Interface& interface) {
+    if (interface.type != InterfaceType::network || !interface.source) return;
+    auto& source = *interface.source;
+    if (source.host_address) interface.managed.reset();
+    source.port_id.clear(), source.bridge.clear(), source.dev.clear(), source.mode.clear();
+    source.host_address.reset();
+}
+
 template <class List>
 void forget_aliases(List& devices) {
     for (auto& device : devices) forget_alias(device.info);
@@ -59,6 +68,7 @@ DomainConfig without_live(DomainConfig config) {
         disk.mirror.reset();
     }
     for (auto& interface : d.interfaces) {
+        forget_place(interface);
         if (!interface.target || interface.target->managed) continue;
         for (auto prefix : generated_taps)
             if (interface.target->dev.starts_with(prefix)) interface.target->dev.clear();

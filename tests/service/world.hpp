@@ -244,8 +244,8 @@ protected:
         room.reset();
         audience.told.clear();
         driver.emplace(*ports);
-        room.emplace(*ports, std::vector<HypervisorDriver*>{&*driver}, with_links ? &links : nullptr, callers, audience,
-                     patience);
+        room.emplace(*ports, std::vector<HypervisorDriver*>{&*driver}, with_links ? &links : nullptr, network_driver,
+                     callers, audience, patience);
         run(room->load());
     }
 
@@ -328,6 +328,7 @@ protected:
     RecordingAudience audience;
     TestCallers callers;
     TestLinks links;
+    NetworkDriver* network_driver = nullptr;
     Caller caller{.name = ":1.7", .uid = 1000};
     std::optional<test_driver::TestDriver> driver;
     std::optional<MachineRoom> room;
