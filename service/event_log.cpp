@@ -5,6 +5,7 @@
 
 #include "service/domain.hpp"
 #include "service/jobs.hpp"
+#include "service/networks.hpp"
 #include "virtbus/message_ids.hpp"
 
 namespace virtbus {
@@ -65,11 +66,31 @@ void EventLog::domain_removed(const DomainView& last) {
     next_.domain_removed(last);
 }
 
+void EventLog::activity(const NetworkView& network) {
+    const auto id = network.active ? message_id::network_started : message_id::network_stopped;
+    log_.write(Priority::info,
+               fmt::format("network '{}': {}", network.name, network.active ? "active" : "no longer active"),
+               {{"NETWORK", network.name}, {"NETWORK_UUID", network.uuid}, {"MESSAGE_ID", std::string{id}}});
+}
+
+void EventLog::network_added(Network& network) {
+    if (started_ && network.view().active) activity(network.view());
+    next_.network_added(network);
+}
+
+void EventLog::network_changed(Network& network, const NetworkView& before) {
+    if (network.view().active != before.active) activity(network.view());
+    next_.network_changed(network, before);
+}
+
 void EventLog::job_completed(Job& job) {
     const auto& view = job.view();
     if (view.state == JobState::failed) {
-        Log::Fields fields{{"MESSAGE_ID", std::string{message_id::job_failed}}};
+        const bool start = view.operation == "start" || view.operation == "create";
+        const auto id = start && !view.networks.empty() ? message_id::network_start_failed : message_id::job_failed;
+        Log::Fields fields{{"MESSAGE_ID", std::string{id}}};
         for (const auto& uuid : view.domains) fields.emplace_back("DOMAIN_UUID", uuid);
+        for (const auto& uuid : view.networks) fields.emplace_back("NETWORK_UUID", uuid);
         log_.write(Priority::warning, fmt::format("{} failed: {}", view.operation, view.error_message), fields);
     }
     next_.job_completed(job);

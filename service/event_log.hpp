@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// EventLog: an audience that writes what happens to domains into the log, with the fields and the MESSAGE_ID of its
+// EventLog: an audience that writes what happens to domains and networks into the log, with the fields and the MESSAGE_ID of its
 // kind, and hands everything on to the next audience.
 #pragma once
 
@@ -37,10 +37,8 @@ public:
     void checkpoint_removed(const std::string& domain_uuid, const CheckpointView& last) override {
         next_.checkpoint_removed(domain_uuid, last);
     }
-    void network_added(Network& network) override { next_.network_added(network); }
-    void network_changed(Network& network, const NetworkView& before) override {
-        next_.network_changed(network, before);
-    }
+    void network_added(Network& network) override;
+    void network_changed(Network& network, const NetworkView& before) override;
     void network_removed(const NetworkView& last) override { next_.network_removed(last); }
 
     void job_added(Job& job) override { next_.job_added(job); }
@@ -51,6 +49,7 @@ public:
 private:
     void write(const DomainView& domain, Priority priority, std::string_view message_id, const std::string& what);
     void state_changed(const DomainView& before, const DomainView& now);
+    void activity(const NetworkView& network);
 
     Log& log_;
     Audience& next_;

@@ -42,6 +42,20 @@ std::string alias_of(const Device& device) {
     return info ? info->alias : std::string{};
 }
 
+/// What its virtual network has given it.
+void keep_place(Interface& interface, const Interface& old) {
+    if (interface.type != InterfaceType::network || old.type != InterfaceType::network) return;
+    if (!interface.source || !old.source || interface.source->network != old.source->network) return;
+    auto& source = *interface.source;
+    source.port_id = old.source->port_id;
+    source.bridge = old.source->bridge;
+    source.dev = old.source->dev;
+    source.mode = old.source->mode;
+    source.host_address = old.source->host_address;
+    if (source.host_address) interface.managed = old.managed;
+    if (!interface.mtu) interface.mtu = old.mtu;
+}
+
 /// The name and the place that a device keeps when it is replaced by one that says none.
 void keep_identity(Device& device, const Device& old) {
     auto* info = find_info(device);
@@ -54,6 +68,7 @@ void keep_identity(Device& device, const Device& old) {
         if (interface->mac.empty()) interface->mac = was.mac;
         if (interface->model.empty()) interface->model = was.model;
         if (!interface->target) interface->target = was.target;
+        keep_place(*interface, was);
     }
     if (auto* disk = std::get_if<Disk>(&device); disk && disk->target.bus.empty())
         disk->target.bus = std::get<Disk>(old).target.bus;

@@ -58,6 +58,7 @@ Task<std::unique_ptr<Guest>> TestDriver::start(StartRequest request) {
         if (!needs_link(interface.type)) continue;
         LinkRequest wanted{.domain_uuid = config.uuid, .domain_name = config.name, .interface = interface};
         const auto link = co_await request.resources.open_link(std::move(wanted));
+        if (link.interface) interface = *link.interface;
         if (!interface.target) interface.target.emplace();
         interface.target->dev = link.ifname;
     }

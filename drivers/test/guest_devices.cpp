@@ -19,6 +19,7 @@ Task<> TestGuest::prepare(DeviceRequest& request, Device& device, std::stop_toke
     if (auto* interface = std::get_if<Interface>(&device); interface && needs_link(interface->type)) {
         LinkRequest wanted{.domain_uuid = config_.uuid, .domain_name = config_.name, .interface = *interface};
         const auto link = co_await request.resources.open_link(std::move(wanted));
+        if (link.interface) *interface = *link.interface;
         if (!interface->target) interface->target.emplace();
         interface->target->dev = link.ifname;
     }

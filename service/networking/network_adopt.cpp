@@ -33,7 +33,7 @@ Task<> VirtualNetwork::adopt(NetworkStatus status) {
 
 Task<> VirtualNetwork::take_up(NetworkStatus status) {
     const auto live = std::make_shared<LiveNetwork>(context_.ports.loop, words());
-    live->config = xml::without_live(status.config);
+    live->config = without_connections(status.config);
     live->table = PortTable::of(status);
     live->started = true;
     starting_ = live;
@@ -50,7 +50,7 @@ Task<> VirtualNetwork::take_up(NetworkStatus status) {
         log(Priority::info, "Its bridge went while no daemon watched; it is inactive");
         co_return;
     }
-    live->config = xml::without_live(live->running->config());
+    live->config = without_connections(live->running->config());
     live->driver_state = live->running->driver_state();
     live_ = live;
     save_if_live(live);

@@ -146,7 +146,7 @@ Task<> VirtualNetwork::update_live(LiveNetworkPtr live, NetworkConfig config) {
     std::exception_ptr error;
     try {
         co_await live->running->update(std::move(config), deadline);
-        live->config = xml::without_live(live->running->config());
+        live->config = without_connections(live->running->config());
         live->driver_state = live->running->driver_state();
         save_state(*live);
     } catch (...) {
@@ -159,7 +159,7 @@ Task<> VirtualNetwork::update_live(LiveNetworkPtr live, NetworkConfig config) {
     } catch (const std::exception& e) {
         log(Priority::error, fmt::format("A change that failed could not be taken back: {}", e.what()));
     }
-    live->config = xml::without_live(live->running->config());
+    live->config = without_connections(live->running->config());
     live->driver_state = live->running->driver_state();
     save_if_live(live);
     std::rethrow_exception(error);

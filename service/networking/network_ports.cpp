@@ -277,4 +277,8 @@ NetworkConfig with_connections(NetworkConfig config, const PortTable& table) {
     return config;
 }
 
+NetworkConfig without_connections(NetworkConfig config) {
+    return with_connections(std::move(config), {});
+}
+
 }  // namespace virtbus

@@ -53,5 +53,6 @@ Interface shown(Interface asked, const Interface& merged, const Interface& resol
 
 /// With the counts of guests, as a network shows them while it is active.
 NetworkConfig with_connections(NetworkConfig config, const PortTable& table);
+NetworkConfig without_connections(NetworkConfig config);
 
 }  // namespace virtbus

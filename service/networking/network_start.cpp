@@ -86,7 +86,7 @@ Task<> VirtualNetwork::bring_up(JobPtr job, LiveNetworkPtr live, Deadline deadli
                                 }};
     live->running = co_await context_.driver->start(std::move(request));
     if (job->stop().stop_requested()) throw Cancelled{fmt::format("the start of {}", words())};
-    live->config = xml::without_live(live->running->config());
+    live->config = without_connections(live->running->config());
     live->driver_state = live->running->driver_state();
     live->started = true;
     save_state(*live);

@@ -15,15 +15,12 @@ namespace {
 
 /// What a start fills in does not make it another network.
 bool same_but_filled_in(const NetworkConfig& live, NetworkConfig stored) {
-    stored = xml::without_live(std::move(stored));
     if (stored.mac.empty()) stored.mac = live.mac;
     if (live.bridge && !live.bridge->name.empty()) {
         if (!stored.bridge) stored.bridge.emplace();
         if (stored.bridge->name.empty()) stored.bridge->name = live.bridge->name;
     }
-    if (stored.forward && live.forward && !stored.forward->cards.empty() && stored.forward->addresses.empty())
-        stored.forward->addresses = live.forward->addresses;
-    return xml::format_network(stored) == xml::format_network(xml::without_live(live));
+    return xml::format_network(xml::without_live(std::move(stored))) == xml::format_network(xml::without_live(live));
 }
 
 /// Twelve digits; nothing for what is no MAC address.

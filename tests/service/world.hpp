@@ -244,7 +244,7 @@ protected:
         room.reset();
         audience.told.clear();
         driver.emplace(*ports);
-        room.emplace(*ports, std::vector<HypervisorDriver*>{&*driver}, with_links ? &links : nullptr, network_driver,
+        room.emplace(*ports, std::vector<HypervisorDriver*>{&*driver}, with_links ? link_provider : nullptr, network_driver,
                      callers, audience, patience);
         run(room->load());
     }
@@ -328,6 +328,7 @@ protected:
     RecordingAudience audience;
     TestCallers callers;
     TestLinks links;
+    LinkProvider* link_provider = &links;
     NetworkDriver* network_driver = nullptr;
     Caller caller{.name = ":1.7", .uid = 1000};
     std::optional<test_driver::TestDriver> driver;
