@@ -7,6 +7,7 @@
 #include <csignal>
 
 #include "dbus/face.hpp"
+#include "network/driver.hpp"
 #include "network/links.hpp"
 #include "polkit/access.hpp"
 #include "polkit/authority.hpp"
@@ -55,6 +56,7 @@ Task<> live(host::Host& host, Log& log, DaemonOptions options) {
     ports.pci = &pci;
 
     network::TapLinks links{host.outside_workers, &host.spawner};
+    network::VirtualNetworks networks{ports};
     qemu::QemuDriver qemu{ports};
     test_driver::TestDriver test{ports};
 
@@ -69,7 +71,7 @@ Task<> live(host::Host& host, Log& log, DaemonOptions options) {
     systemd::Notify notify{host.loop};
     dbus::Face face{host.loop, log, check, VIRTBUS_VERSION, options.system_mode};
     EventLog events{log, face.audience()};
-    MachineRoom room{ports, {&qemu, &test}, &links, nullptr, face.callers(), events};
+    MachineRoom room{ports, {&qemu, &test}, &links, &networks, face.callers(), events};
     face.present(room.domains(), &room.networks(), room.jobs(), host.outside_workers);
 
     co_await room.load();

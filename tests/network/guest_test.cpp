@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// A real guest on virtual networks: it gets addresses, keeps its links over a restart of the network and of the daemon,
+// and is not started on a network that is down.
+#include <sys/socket.h>
+
+#include "tests/network/network_bed.hpp"
+
+using namespace virtbus;
+using namespace virtbus::tests;
+
+namespace {
+
+std::string newest_kernel() {
+    std::string found;
+    for (const auto& entry : std::filesystem::directory_iterator{"/boot"})
+        if (const auto path = entry.path().string();
+            path.find("/vmlinuz-") != path.npos && path.ends_with("-cloud-amd64"))
+            found = std::max(found, path);
+    return found;
+}
+
+struct GuestOnNetworks : NetworkBed {
+    void SetUp() override {
+        NetworkBed::SetUp();
+        if (IsSkipped() || HasFatalFailure()) return;
+        kernel = newest_kernel();
+        if (kernel.empty()) GTEST_SKIP() << "no cloud kernel in /boot (package linux-image-cloud-amd64)";
+        const auto* script = std::getenv("VIRTBUS_MAKE_INITRAMFS");
+        ASSERT_TRUE(script);
+        ASSERT_EQ(std::system((std::string{script} + " " + initrd()).c_str()), 0);
+    }
+    void TearDown() override {
+        watch.reset();
+        if (client && !guest.empty()) client->call(guest, domain, "Stop", "a{sv}", 0);
+        NetworkBed::TearDown();
+    }
+    std::string initrd() const { return bed.folder / "initrd"; }
+
+    std::string card(const std::string& network_name, const std::string& mac) const {
+        return "<interface type='network'><source network='" + network_name + "'/><mac address='" + mac +
+               "'/><model type='virtio'/></interface>";
+    }
+    void define_guest(const std::string& cards) {
+        const auto text =
+            "<domain type='qemu'><name>guest</name><memory unit='MiB'>192</memory><vcpu>1</vcpu>"
+            "<os><type arch='x86_64' machine='q35'>hvm</type><kernel>" +
+            kernel + "</kernel><initrd>" + initrd() +
+            "</initrd><cmdline>console=ttyS0 quiet</cmdline></os><features><acpi/></features>"
+            "<devices><serial type='pty'/>" +
+            cards + "</devices></domain>";
+        guest = text_of(client->call(root, manager, "DefineDomain", "sa{sv}", text.c_str(), 0));
+        ASSERT_EQ(guest.rfind("/org/virtbus1/domain/", 0), 0u) << guest;
+    }
+    void boot() {
+        auto answer = client->call(guest, domain, "Start", "a{sv}", 1, "paused", "b", 1);
+        ASSERT_TRUE(answer.ok()) << answer.message;
+        open_console();
+        ASSERT_TRUE(client->call(guest, domain, "Resume", "a{sv}", 0).ok());
+        ASSERT_TRUE(eventually([&] { return said.find("virtbus-guest: ready") != said.npos; })) << said;
+    }
+    void open_console() {
+        watch.reset();
+        const auto answer = client->call(guest, domain, "OpenConsole", "sa{sv}", "", 1, "force", "b", 1);
+        ASSERT_TRUE(answer.ok()) << answer.message;
+        int fd = -1;
+        sd_bus_message_read_basic(answer.body.get(), 'h', &fd);
+        console = Fd{::fcntl(fd, F_DUPFD_CLOEXEC, 3)};
+        watch = bed.loop.watch(console.get(), readable, [this](unsigned) {
+            char buffer[4096];
+            const auto got = ::recv(console.get(), buffer, sizeof buffer, MSG_DONTWAIT);
+            if (got > 0) said.append(buffer, static_cast<std::size_t>(got));
+            if (got == 0) watch.reset();
+        });
+    }
+    /// The guest's shell does it and says that it could.
+    bool does(const std::string& command) {
+        const auto mark = "done-" + std::to_string(++marks_), failed = "failed-" + std::to_string(marks_);
+        const auto line = "if " + command + "; then echo do''ne-" + std::to_string(marks_) + "; else echo fai''led-" +
+                          std::to_string(marks_) + "; fi\n";
+        ::send(console.get(), line.data(), line.size(), MSG_NOSIGNAL);
+        eventually([&] { return said.find(mark) != said.npos || said.find(failed) != said.npos; });
+        return said.find(mark) != said.npos;
+    }
+
+    std::string kernel, guest, said;
+    Fd console;
+    Registration watch;
+
+private:
+    int marks_ = 0;
+};
+
+constexpr const char* first =
+    "<bridge name='first0' stp='off'/><ip address='192.168.61.1' prefix='24'>"
+    "<dhcp><range start='192.168.61.100' end='192.168.61.150'/></dhcp></ip>";
+constexpr const char* second =
+    "<forward mode='nat'/><bridge name='second0' stp='off'/>"
+    "<ip address='192.168.62.1' prefix='24'/>"
+    "<ip family='ipv6' address='fd00:62::1' prefix='64'/>";
+
+TEST_F(GuestOnNetworks, ItPingsOnBothAndKeepsItsLinks) {
+    const auto one = up(xml("first", first)), two = up(xml("second", second));
+    define_guest(card("first", "52:54:00:00:61:01") + card("second", "52:54:00:00:62:01"));
+    boot();
+    ASSERT_TRUE(
+        does("ip link set eth0 up && ip link set eth1 up && ip addr add 192.168.62.2/24 dev eth1 && "
+             "ip -6 addr add fd00:62::2/64 dev eth1"))
+        << said;
+    EXPECT_TRUE(does("udhcpc -i eth0 -n -q -t 10 -s /bin/true 2>&1 | grep -q obtained")) << said;
+    EXPECT_NE(leases(one).find("52:54:00:00:61:01"), std::string::npos);
+    ASSERT_TRUE(does("ip addr add 192.168.61.2/24 dev eth0"));
+    EXPECT_TRUE(does("ping -c 1 -W 5 192.168.61.1")) << said;
+    EXPECT_TRUE(does("ping -c 1 -W 5 192.168.62.1")) << said;
+    EXPECT_TRUE(does("ping -c 3 -W 5 fd00:62::1")) << said;
+
+    ASSERT_TRUE(verb(one, "Stop").ok());
+    EXPECT_FALSE(does("ping -c 1 -W 1 192.168.61.1"));
+    EXPECT_TRUE(does("ping -c 1 -W 5 192.168.62.1")) << said;
+    ASSERT_TRUE(verb(one, "Start").ok());
+    EXPECT_TRUE(does("ping -c 1 -W 5 192.168.61.1")) << said;
+
+    restart(SIGKILL);
+    ASSERT_EQ(property(*client, guest, domain, "State"), "running");
+    open_console();
+    EXPECT_TRUE(does("ping -c 1 -W 5 192.168.61.1")) << said;
+    ASSERT_TRUE(verb(two, "Stop").ok());
+    ASSERT_TRUE(verb(two, "Start").ok());
+    EXPECT_TRUE(does("ping -c 1 -W 5 192.168.62.1")) << said;
+
+    watch.reset();
+    ASSERT_TRUE(client->call(guest, domain, "Stop", "a{sv}", 0).ok());
+    EXPECT_EQ(say("ip -br link | grep -E 'vnet|tap'").text, "");
+}
+
+TEST_F(GuestOnNetworks, ItIsNotStartedOnANetworkThatIsDown) {
+    const auto path = define(xml("first", first));
+    define_guest(card("first", "52:54:00:00:61:01"));
+    auto answer = client->call(guest, domain, "Start", "a{sv}", 0);
+    EXPECT_EQ(answer.error, error_prefix + "InvalidState");
+    EXPECT_NE(answer.message.find("network 'first'"), std::string::npos) << answer.message;
+    ASSERT_TRUE(client->call(path, network, "Undefine", "a{sv}", 0).ok());
+    made.clear();
+    answer = client->call(guest, domain, "Start", "a{sv}", 0);
+    EXPECT_EQ(answer.error, error_prefix + "NoSuchNetwork") << answer.message;
+}
+
+}  // namespace
