@@ -116,6 +116,10 @@ NetworkConfig NetworkList::read(std::string_view xml, bool strict) const {
         if (!uuid) throw Error{Code::invalid_xml, fmt::format("'{}' is no UUID", printable(config.uuid))};
         config.uuid = std::move(*uuid);
     }
+    // One that is defined anew is the same device to its guests.
+    if (const auto same = network(config.uuid);
+        same && same->definition() && config.mac.empty() && is_virtual(forward_mode(config)))
+        config.mac = same->definition()->config.mac;
     config = xml::without_live(std::move(config));
     for (const auto& sentence : unknown)
         context_.ports.log.info(fmt::format("network '{}': not understood and kept: {}", config.name, sentence));
@@ -169,8 +173,7 @@ Task<NetworkConfig> NetworkList::with_bridge(VirtualNetworkPtr network, NetworkC
     if (!config.bridge) config.bridge.emplace();
     auto& name = config.bridge->name;
     if (name.empty()) name = network->bridge_name();
-    const auto number = name.find("%d");
-    if (!name.empty() && number == name.npos) {
+    if (!name.empty()) {
         if (const auto owner = owner_of_bridge(name, *network); !owner.empty())
             throw Error{Code::already_exists,
                         fmt::format("network '{}': the bridge '{}' is that of network '{}'", config.name, name, owner)};
@@ -182,10 +185,8 @@ Task<NetworkConfig> NetworkList::with_bridge(VirtualNetworkPtr network, NetworkC
         const auto host = co_await context_.driver->look(in(context_.patience.verb));
         for (const auto& link : host.links) there.insert(link.name);
     }
-    const auto pattern = number == name.npos ? std::string{"virbr%d"} : name;
     for (unsigned i = 0;; ++i) {
-        auto candidate = pattern;
-        candidate.replace(pattern.find("%d"), 2, std::to_string(i));
+        auto candidate = fmt::format("virbr{}", i);
         if (there.contains(candidate) || !owner_of_bridge(candidate, *network).empty()) continue;
         name = candidate;
         break;

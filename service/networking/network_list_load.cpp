@@ -89,7 +89,7 @@ void NetworkList::load_definition(const NetworkStore::DefinitionFile& file, bool
 void NetworkList::load_broken(const NetworkStore::DefinitionFile& file, const std::string& problem) {
     auto uuid = normal_uuid(file.stem).value_or(made_up_uuid(file.path));
     std::string name;
-    if (const auto said = xml::peek_identity(file.text)) {
+    if (const auto said = xml::peek_identity(file.text, "network")) {
         if (const auto own = normal_uuid(said->uuid)) uuid = *own;
         if (is_name(said->name)) name = said->name;
     }
@@ -121,13 +121,19 @@ Task<> NetworkList::move_old_states() {
         co_return;
     }
     for (const auto& file : files) {
-        std::string problem;
+        std::string unusable, failure;
         try {
             co_await move_old_state(file, bridges);
+        } catch (const Error& e) {
+            const bool of_the_host = e.code() == Code::no_space || e.code() == Code::timeout;
+            (of_the_host ? failure : unusable) = e.what();
         } catch (const std::exception& e) {
-            problem = e.what();
+            unusable = e.what();
         }
-        if (!problem.empty()) co_await context_.store.reject(file.path, problem);
+        if (!unusable.empty()) co_await context_.store.reject(file.path, unusable);
+        if (!failure.empty())
+            context_.ports.log.error(
+                fmt::format("The live state {} is left for a later start of the service: {}", file.path, failure));
     }
 }
 

@@ -34,7 +34,8 @@ public:
     FakeNetworkDriver(Loop& loop, FakeHost& host) : loop_{loop}, host_{host} {}
 
     // ---- what the test wants
-    std::string fail;  ///< the name of a step: bridge, rules, server, update, add-class, remove-class, stop, adopt, undo
+    std::string
+        fail;  ///< the name of a step: bridge, rules, server, update, add-class, remove-class, stop, adopt, undo
     std::string hang;  ///< the same; goes on when let_go() is called
     std::vector<std::string> cannot;
     std::map<std::string, std::vector<HostPciAddress>> functions;

@@ -281,9 +281,8 @@ TEST_F(Links, PassthroughGivesADeviceToOneGuestOnly) {
 TEST_F(Links, AHostdevPoolGivesFunctions) {
     boot();
     fake.functions["eth9"] = {{"pci", 0, 1, 2, 0, {}}, {"pci", 0, 1, 2, 1, {}}};
-    define_network(
-        "<network><name>vfs</name><uuid>" + uuid_of("vfs") +
-        "</uuid><forward mode='hostdev' managed='yes'><pf dev='eth9'/></forward></network>");
+    define_network("<network><name>vfs</name><uuid>" + uuid_of("vfs") +
+                   "</uuid><forward mode='hostdev' managed='yes'><pf dev='eth9'/></forward></network>");
     start_network("vfs");
     const auto a = guest("a", card("vfs", 1));
     EXPECT_EQ(state_of("vfs").ports.at(0).device, "0000:01:02.0");

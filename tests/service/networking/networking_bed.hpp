@@ -60,6 +60,8 @@ protected:
         link_provider = &taps;
     }
 
+    ~NetworkWorld() override { room.reset(); }  // before the host that it works on
+
     Networks& networks() { return room->networks(); }
     NetworkPtr network(const std::string& name) { return networks().get(name); }
     NetworkPtr define_network(const std::string& xml) { return run(networks().define(xml, false, caller)); }

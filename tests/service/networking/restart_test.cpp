@@ -17,8 +17,8 @@ protected:
                network + "</networkstatus>";
     }
     void age(const std::string& path) {
-        std::filesystem::last_write_time(path, std::filesystem::file_time_type::clock::now() -
-                                                   std::chrono::hours{24 * 365 * 20});
+        std::filesystem::last_write_time(
+            path, std::filesystem::file_time_type::clock::now() - std::chrono::hours{24 * 365 * 20});
     }
     std::vector<std::string> left_in_old_place() const {
         std::vector<std::string> names;

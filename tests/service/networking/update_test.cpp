@@ -8,8 +8,8 @@ namespace {
 class Update : public NetworkWorld {
 protected:
     using Scope = ChangeScope;
-    void update(const std::string& name, const std::string& command, const std::string& section,
-                const std::string& xml, Scope scope = Scope::current, bool force = false) {
+    void update(const std::string& name, const std::string& command, const std::string& section, const std::string& xml,
+                Scope scope = Scope::current, bool force = false) {
         finish(network(name)->update({command, section, -1, xml}, scope, force, caller));
     }
     static std::string host_entry(int number) {
@@ -63,9 +63,9 @@ TEST_F(Update, BothIsRefusedBeforeEitherHalfChanges) {
     EXPECT_FALSE(live_has("192.168.50.21"));
     EXPECT_EQ(fake.count("update lan"), 0u);
     create_network(nat("tmp", 51));
-    EXPECT_REFUSED(update("tmp", "delete", "ip-dhcp-range", "<range start='192.168.51.2' end='192.168.51.99'/>",
-                          Scope::both),
-                   Code::invalid_state, "transient");
+    EXPECT_REFUSED(
+        update("tmp", "delete", "ip-dhcp-range", "<range start='192.168.51.2' end='192.168.51.99'/>", Scope::both),
+        Code::invalid_state, "transient");
     EXPECT_EQ(fake.count("update tmp"), 0u);
 }
 
@@ -141,7 +141,7 @@ TEST_F(Update, APortgroupThatNobodyNamedCountsByDefault) {
 
 TEST_F(Update, ADeviceOfAPoolInUseStaysUnlessForced) {
     boot();
-    define_network(pool("wan", "vepa", "<interface dev='eth1'/><interface dev='eth2'/>"));
+    define_network(pool("wan", "vepa", "<interface dev='eth1'/><interface dev='eth2'/><interface dev='eth3'/>"));
     start_network("wan");
     guest("a", card("wan", 1));
     EXPECT_REFUSED(update("wan", "delete", "forward-interface", "<interface dev='eth1'/>"), Code::network_in_use,
