@@ -95,7 +95,7 @@ private:
     /// Tells from the loop, unless the guest has been forgotten by then.
     void later(std::function<void()> work);
     /// Hangs or fails as it shall, opens what the device needs.
-    Task<> prepare(DeviceRequest& request, Device& device, std::stop_token stop);
+    Task<> prepare(DeviceRequest& request, Device& device, bool fresh, std::stop_token stop);
     void arm_leaving(const std::string& alias);
     void device_left(const std::string& alias);
     void require_mode(const ShutdownMode& mode) const;

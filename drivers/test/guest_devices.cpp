@@ -11,12 +11,12 @@
 
 namespace virtbus::test_driver {
 
-Task<> TestGuest::prepare(DeviceRequest& request, Device& device, std::stop_token stop) {
+Task<> TestGuest::prepare(DeviceRequest& request, Device& device, bool fresh, std::stop_token stop) {
     co_await reach();
     if (auto* disk = std::get_if<Disk>(&device); disk && behaviour_.open_disks && disk->source)
         (void)co_await request.resources.open_file(disk->source->file,
                                                    disk->readonly ? Access::read : Access::read_write);
-    if (auto* interface = std::get_if<Interface>(&device); interface && needs_link(interface->type)) {
+    if (auto* interface = std::get_if<Interface>(&device); fresh && interface && needs_link(interface->type)) {
         LinkRequest wanted{.domain_uuid = config_.uuid, .domain_name = config_.name, .interface = *interface};
         const auto link = co_await request.resources.open_link(std::move(wanted));
         if (link.interface) *interface = *link.interface;
@@ -50,7 +50,7 @@ Task<> TestGuest::attach(DeviceRequest request, std::stop_token stop) {
     if (record_.leaving.contains(info->alias))
         throw Error{Code::device_in_use,
                     fmt::format("test domain '{}': device '{}' is still on its way out", config_.name, info->alias)};
-    co_await prepare(request, device, stop);
+    co_await prepare(request, device, true, stop);
     const auto alias = find_info(device)->alias;
     (void)add_device(config_, std::move(device));
     events_.config_changed(config_);
@@ -61,7 +61,7 @@ Task<> TestGuest::update(DeviceRequest request, std::stop_token stop) {
     auto device = std::move(request.device);
     const auto* info = find_info(device);
     const auto alias = info ? info->alias : std::string{};
-    co_await prepare(request, device, stop);
+    co_await prepare(request, device, false, stop);
     const auto place = find_alias(config_.devices, alias);
     if (alias.empty()) {
         replace_device(config_.devices, 0, std::move(device));
