@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "service/claims.hpp"
@@ -50,6 +51,21 @@ Task<Link> ResourceBroker::open_link(LinkRequest request) {
     auto alias = request.interface.info.alias;
     auto link = co_await setting_.links->open_link(std::move(request), deadline_, stop_);
     links_.push_back({link.undo_key, std::move(alias)});
+    setting_.recorded();
+    co_return link;
+}
+
+Task<Link> ResourceBroker::move_link(LinkRequest request) {
+    const auto& alias = request.interface.info.alias;
+    const auto found = std::ranges::find_if(
+        links_, [&](const OpenLink& link) { return !alias.empty() && link.alias == alias && !is_claim(link.key); });
+    if (!setting_.links || found == links_.end())
+        throw Error{Code::unsupported, fmt::format("domain '{}': interface {} has no link that could be put elsewhere",
+                                                   request.domain_name, request.interface.mac)};
+    const auto key = found->key;
+    auto link = co_await setting_.links->move_link(key, std::move(request), deadline_);
+    for (auto& each : links_)
+        if (each.key == key) each.key = link.undo_key;
     setting_.recorded();
     co_return link;
 }

@@ -40,6 +40,7 @@ public:
     Task<Fd> create_file(std::string path) override;
     Task<Fd> open_log(std::string path) override;
     Task<Link> open_link(LinkRequest request) override;
+    Task<Link> move_link(LinkRequest request) override;
     Task<> take_pci(std::vector<PciRequest> wanted) override;
     void claim(std::string device, std::string alias) override;
     Task<std::string> secret(SecretRef reference) override;

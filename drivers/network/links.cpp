@@ -112,7 +112,6 @@ TapRequest tap_request(const LinkRequest& request, bool told) {
     tap.mtu = interface.mtu.value_or(0);
     tap.queues = request.queues;
     tap.vnet_header = request.vnet_header;
-    tap.up = interface.link_state != "down";
     if (actual_type(interface) != InterfaceType::bridge) return tap;
     const std::string bridge = interface.source ? interface.source->bridge : "";
     if (bridge.empty()) throw Error{Code::invalid_xml, "the definition names no bridge"};
@@ -205,7 +204,6 @@ MadePtr make_direct_link(const LinkRequest& request) {
     wanted.mtu = interface.mtu.value_or(0);
     wanted.queues = request.queues;
     wanted.vnet_header = request.vnet_header;
-    wanted.up = interface.link_state != "down";
     auto macvtap = make_macvtap(wanted);
     LinkKey key;
     key.kind = wanted.mode == "passthrough" ? LinkKey::Kind::passthrough : LinkKey::Kind::macvtap;
@@ -275,6 +273,7 @@ auto with_context(const LinkRequest& request, F work) {
 bool reconnect(const LinkKey& key, const LinkRequest& request) {
     const bool told = key.kind == LinkKey::Kind::switch_port;
     if (!reconnect_tap(key.name, key.index, tap_request(request, told))) return false;
+    clear_limits(key.index, key.name);
     set_limits(request.interface, Tap{{}, key.name, key.index}, told);
     return true;
 }
@@ -356,6 +355,26 @@ Task<> TapLinks::reconnect_link(std::string undo_key, LinkRequest request, Deadl
     if (there && key.kind == LinkKey::Kind::switch_port)
         co_await tell_switch(fmt::format("{}: putting '{}' back", described(*shared), key.name),
                              add_port_arguments(*shared, key.name), deadline, {});
+}
+
+/// What is on a bridge can go to another one; between a bridge and a switch, nobody would take the port away.
+Task<Link> TapLinks::move_link(std::string undo_key, LinkRequest request, Deadline deadline) {
+    const auto key = LinkKey::parse(undo_key);
+    const bool bridged = actual_type(request.interface) == InterfaceType::bridge;
+    const auto shared = std::make_shared<const LinkRequest>(request);
+    const bool told =
+        bridged &&
+        co_await workers_.run("looking at a bridge", [shared] { return is_switch_port(shared->interface); }, deadline);
+    const auto kind = told ? LinkKey::Kind::switch_port : LinkKey::Kind::tap;
+    if (!bridged || key.kind != kind)
+        refuse(request, "only from one bridge to another of its kind can a link be put while the machine runs");
+    auto moved = key;
+    if (told) moved.beside = request.interface.source->bridge;
+    co_await reconnect_link(std::move(undo_key), std::move(request), deadline);
+    Link link;
+    link.ifname = moved.name;
+    link.undo_key = moved.text();
+    co_return link;
 }
 
 }  // namespace virtbus::network

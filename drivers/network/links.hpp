@@ -2,7 +2,8 @@
 // The host's side of interfaces: of type bridge and ethernet a tap of the definition's name or a generated one, on its
 // bridge or switch, with its MTU, VLANs and limits; of type direct a macvtap device; of type hostdev the MAC of the
 // card's virtual function. How these are made is tap.hpp's, macvtap.hpp's and virtual_function.hpp's work; which of
-// them a virtual network means has been found out before.
+// them a virtual network means has been found out before. The state
+// of a link is the guest's side of it: devices here are up.
 #pragma once
 
 #include "virtbus/driver.hpp"
@@ -25,6 +26,7 @@ public:
     Task<Link> open_link(LinkRequest request, Deadline deadline, std::stop_token stop) override;
     Task<> close_link(std::string undo_key) override;
     Task<> reconnect_link(std::string undo_key, LinkRequest request, Deadline deadline) override;
+    Task<Link> move_link(std::string undo_key, LinkRequest request, Deadline deadline) override;
 
 private:
     Task<> tell_switch(std::string what, std::vector<std::string> arguments, Deadline deadline, std::stop_token stop);

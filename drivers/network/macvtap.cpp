@@ -224,10 +224,9 @@ Macvtap make_macvtap(const MacvtapRequest& request) {
         while (out.tap.fds.size() < request.queues)
             out.tap.fds.push_back(open_macvtap_queue(out.tap.index, out.tap.name, request.queues, request.vnet_header));
         const LinkObject change{rtnl_link_alloc()};
-        if (request.up) rtnl_link_set_flags(change.get(), IFF_UP);
-        if (request.up)
-            check(rtnl_link_change(socket.get(), link.get(), change.get(), 0),
-                  fmt::format("switching macvtap device '{}' on", out.tap.name));
+        rtnl_link_set_flags(change.get(), IFF_UP);
+        check(rtnl_link_change(socket.get(), link.get(), change.get(), 0),
+              fmt::format("switching macvtap device '{}' on", out.tap.name));
     } catch (...) {
         if (alone)
             remove_passthrough(out.tap.name, out.tap.index, request.lower, out.lower_mac);

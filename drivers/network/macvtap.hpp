@@ -17,7 +17,6 @@ struct MacvtapRequest {
     unsigned mtu = 0;   ///< 0 = the lower device's
     unsigned queues = 1;
     bool vnet_header = true;
-    bool up = true;
 };
 
 struct Macvtap {

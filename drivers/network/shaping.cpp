@@ -25,6 +25,13 @@ void limit_inbound(int index, const std::string& name, const BandwidthLimit& lim
     set_rate_class(device, {only_class, 0, rate});
 }
 
+void clear_limits(int index, const std::string& name) {
+    const Socket socket = connect_route();
+    const Shaped device{socket.get(), index, name};
+    remove_root(device);
+    remove_ingress(device);
+}
+
 void remove_limits(int index) {
     const Socket socket = connect_route();
     remove_intermediate(socket.get(), index);

@@ -18,6 +18,9 @@ void limit_inbound(int index, const std::string& name, const BandwidthLimit& lim
 /// device beside this one does it, which remove_limits removes. Blocks.
 void limit_outbound(int index, const std::string& name, const BandwidthLimit& limit);
 
+/// The device limits nothing any more. Blocks.
+void clear_limits(int index, const std::string& name);
+
 /// Removes what stands beside the device, which may have gone already. Blocks.
 void remove_limits(int index);
 

@@ -128,6 +128,20 @@ TEST_F(SwitchLinks, APortOfAnEarlierGuestIsReplacedAndALostOneComesBack) {
     unplug(link);
 }
 
+TEST_F(SwitchLinks, APortMovesToAnotherSwitchButNotToABridge) {
+    ASSERT_EQ(vsctl("add-br ovs1"), "");
+    auto wanted = port();
+    const auto link = plug(wanted);
+    wanted.interface.source->bridge = "ovs1";
+    const auto moved = run(loop, ovs.move_link(link.undo_key, wanted, in(virtbus::tests::patience)));
+    EXPECT_EQ(vsctl("port-to-br " + link.ifname), "ovs1");
+    EXPECT_NE(moved.undo_key, link.undo_key);
+    auto bridged = request(InterfaceType::bridge);
+    EXPECT_THROW(run(loop, ovs.move_link(moved.undo_key, bridged, in(virtbus::tests::patience))), Error);
+    run(loop, ovs.close_link(moved.undo_key));
+    EXPECT_EQ(vsctl("list-ports ovs1"), "");
+}
+
 TEST_F(SwitchLinks, WhatTheSwitchSaysIsToldAndNothingStays) {
     auto wanted = port();
     wanted.interface.target.emplace().dev = "lost0";
@@ -195,13 +209,19 @@ TEST_F(Vlans, TheKernelIsToldOfEachTag) {
     EXPECT_EQ(seen, fmt::format("5:0 6:0 9:{} ", BRIDGE_VLAN_INFO_PVID | BRIDGE_VLAN_INFO_UNTAGGED));
 }
 
-TEST_F(Vlans, APortGetsItsTagsWhereTheBridgeFilters) {
+TEST_F(Vlans, ABridgeThatDoesNotFilterTakesNone) {
     auto wanted = request(InterfaceType::bridge);
     wanted.interface.vlan = tagged({{5, ""}});
     wanted.interface.target.emplace().dev = "tagged0";
     EXPECT_EQ(refusal(wanted), Code::unsupported_configuration) << words;
     EXPECT_NE(words.find("vlan_filtering"), words.npos) << words;
     EXPECT_FALSE(is_there("tagged0")) << "a port that is in every VLAN is not what was asked for";
+}
+
+TEST_F(Vlans, APortIsInItsVlansOnly) {
+    auto wanted = request(InterfaceType::bridge);
+    wanted.interface.vlan = tagged({{5, ""}});
+    wanted.interface.target.emplace().dev = "tagged0";
     if (std::system("ip link add filter0 type bridge vlan_filtering 1 2>/dev/null && ip link set filter0 up") != 0)
         GTEST_SKIP() << "this kernel's bridges filter no VLANs";
     wanted.interface.source->bridge = "filter0";

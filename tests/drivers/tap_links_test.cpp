@@ -162,18 +162,38 @@ TEST_F(TapLinks, ALinkIsPutOnTheBridgeThatItsNetworkMadeAnew) {
     EXPECT_NE(now.find("LOWER_UP"), std::string::npos) << now;
     wanted.interface.source->bridge = "br0";
     wanted.interface.port_isolated = false;
-    wanted.interface.link_state = "down";
     wanted.interface.bandwidth.emplace().inbound.emplace().average = 1000;
     reconnect(link, wanted);
     now = details_of(link);
     EXPECT_NE(now.find("master br0"), std::string::npos) << now;
     EXPECT_NE(now.find("isolated off"), std::string::npos) << now;
-    EXPECT_EQ(now.find("LOWER_UP"), std::string::npos) << now;
     EXPECT_NE(output_of("tc class show dev " + link.ifname).find("rate 8192Kbit"), std::string::npos);
     close(link);
     reconnect(link, wanted);
     EXPECT_FALSE(is_there(link.ifname)) << "a link that has gone is no error, and does not come back";
     ASSERT_EQ(std::system("ip link del lan0"), 0);
+}
+
+TEST_F(TapLinks, ALinkMovesToAnotherBridgeWithItsLimits) {
+    ASSERT_EQ(std::system("ip link add lan1 type bridge && ip link set lan1 up"), 0);
+    auto wanted = request(InterfaceType::bridge);
+    wanted.interface.link_state = "down";
+    wanted.interface.bandwidth.emplace().inbound.emplace().average = 1000;
+    wanted.interface.bandwidth->outbound.emplace().average = 1000;
+    const auto link = open(wanted);
+    EXPECT_NE(details_of(link).find("LOWER_UP"), std::string::npos) << "the state is the guest's side of it";
+    wanted.interface.source->bridge = "lan1";
+    wanted.interface.bandwidth.reset();
+    const auto moved = run(loop, links.move_link(link.undo_key, wanted, in(1min)));
+    EXPECT_EQ(moved.undo_key, link.undo_key);
+    EXPECT_NE(details_of(link).find("master lan1"), std::string::npos) << details_of(link);
+    EXPECT_EQ(output_of("tc class show dev " + link.ifname), "");
+    EXPECT_EQ(output_of("ip -br link show type ifb"), "");
+    auto elsewhere = request(InterfaceType::direct);
+    EXPECT_THROW(run(loop, links.move_link(link.undo_key, elsewhere, in(1min))), Error);
+    EXPECT_NE(details_of(link).find("master lan1"), std::string::npos);
+    close(link);
+    ASSERT_EQ(std::system("ip link del lan1"), 0);
 }
 
 TEST_F(TapLinks, ABridgeThatIsGoneIsNamedWhenALinkComesBack) {

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -40,10 +41,33 @@ struct PlainResources : Resources {
         std::filesystem::create_directories(std::filesystem::path{path}.parent_path());
         co_return open_or_throw(path, O_WRONLY | O_CREAT | O_APPEND);
     }
-    Task<Link> open_link(LinkRequest) override {
-        throw Error{Code::unsupported, "no links in this test"};
-        co_return Link{};
+    Task<Link> open_link(LinkRequest request) override {
+        if (!links) throw Error{Code::unsupported, "no links in this test"};
+        const auto shown = resolve(request.interface);
+        const auto alias = request.interface.info.alias;
+        auto link = co_await links->open_link(std::move(request), in(Duration{60000}));
+        keys[alias] = link.undo_key;
+        link.interface = shown;
+        co_return link;
     }
+    Task<Link> move_link(LinkRequest request) override {
+        const auto shown = resolve(request.interface);
+        auto& key = keys.at(request.interface.info.alias);
+        auto link = co_await links->move_link(key, std::move(request), in(Duration{60000}));
+        key = link.undo_key;
+        link.interface = shown;
+        co_return link;
+    }
+    /// What stands for networks: the name of one is its bridge's. What the guest is shown is returned.
+    static std::optional<Interface> resolve(Interface& interface) {
+        if (interface.type != InterfaceType::network) return std::nullopt;
+        interface.source->bridge = interface.source->network;
+        auto shown = interface;
+        interface.type = InterfaceType::bridge;
+        return shown;
+    }
+    LinkProvider* links = nullptr;            ///< null: none are made
+    std::map<std::string, std::string> keys;  ///< of links, by the devices' aliases
     Task<std::string> secret(SecretRef) override { co_return password; }
     std::stop_token stop() const override { return stopping.get_token(); }
 };

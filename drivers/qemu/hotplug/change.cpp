@@ -46,10 +46,78 @@ Task<> update_disk(CorePtr core, Known known, const Disk& before, Disk disk, Dev
 
 // ---- the others
 
-Task<> update_interface(CorePtr core, const Interface& before, Interface interface, std::stop_token stop) {
+/// What its network has made of the running one is not in a definition.
+void keep_from_network(Interface& interface, const Interface& before) {
+    const auto named = [](const Interface& one) { return one.source ? one.source->network : std::string{}; };
+    if (interface.type != InterfaceType::network || before.type != InterfaceType::network) return;
+    if (!interface.mtu) interface.mtu = before.mtu;
+    if (!interface.source || !before.source || named(interface) != named(before) ||
+        interface.source->portgroup != before.source->portgroup)
+        return;
+    interface.source = before.source;
+    const auto keep = [](auto& now, const auto& was) {
+        if (!now) now = was;
+    };
+    keep(interface.managed, before.managed);
+    keep(interface.trust_guest_rx_filters, before.trust_guest_rx_filters);
+    keep(interface.virtual_port, before.virtual_port);
+    keep(interface.vlan, before.vlan);
+    keep(interface.port_isolated, before.port_isolated);
+    keep(interface.bandwidth, before.bandwidth);
+}
+
+/// Those that the host's side alone has to do with.
+void take_place(Interface& interface, const Interface& other) {
+    interface.type = other.type;
+    interface.source = other.source;
+    interface.virtual_port = other.virtual_port;
+    interface.vlan = other.vlan;
+    interface.port_isolated = other.port_isolated;
+    interface.bandwidth = other.bandwidth;
+    interface.trust_guest_rx_filters = other.trust_guest_rx_filters;
+}
+
+/// A machine that was told its MTU keeps it.
+Interface moved(const Interface& before, const Interface& wanted, Link link) {
+    auto now = link.interface ? std::move(*link.interface) : wanted;
+    now.info = before.info;
+    now.mtu = before.mtu;
+    now.target = before.target;
+    now.link_state = before.link_state;
+    return now;
+}
+
+Task<Interface> move_link(CorePtr core, const Interface& before, Interface interface, Resources& resources) {
+    LinkRequest request;
+    request.domain_uuid = core->config.uuid;
+    request.domain_name = core->config.name;
+    request.interface = interface;
+    request.interface.info = before.info;
+    request.interface.link_state = before.link_state;
+    request.interface.target = before.target;
+    if (!request.interface.mtu) request.interface.mtu = before.mtu;
+    co_return moved(before, interface, co_await resources.move_link(std::move(request)));
+}
+
+Task<> update_interface(CorePtr core, Interface before, Interface interface, Resources& resources,
+                        std::stop_token stop) {
+    keep_from_network(interface, before);
+    if (!interface.target || interface.target->dev.empty()) interface.target = before.target;
     auto same = interface;
     same.link_state = before.link_state;
-    require_same(*core, before, same, fmt::format("interface '{}'", before.mac), "the link state");
+    take_place(same, before);
+    require_same(*core, before, same, fmt::format("interface '{}'", before.mac),
+                 "the link state, the bridge or network and what that does with it");
+    same = interface;
+    same.link_state = before.link_state;
+    if (!(same == before)) {
+        auto now = co_await move_link(core, before, interface, resources);
+        if (const auto place = find_alias(core->config.devices, before.info.alias))
+            core->config.devices.interfaces[place->number] = now;
+        core->tell_config();
+        before = std::move(now);
+    }
+    if (interface.link_state == before.link_state) co_return;
     co_await core->open_monitor().execute("set_link",
                                           json{{"name", before.info.alias}, {"up", interface.link_state != "down"}},
                                           core->verb_deadline(), stop);
@@ -148,7 +216,7 @@ Task<> update(CorePtr core, Known known, DeviceRequest request, std::stop_token 
     if (const auto* disk = std::get_if<Disk>(&device))
         co_await update_disk(core, known, std::get<Disk>(before), *disk, request, stop);
     else if (const auto* interface = std::get_if<Interface>(&device))
-        co_await update_interface(core, std::get<Interface>(before), *interface, stop);
+        co_await update_interface(core, std::get<Interface>(before), *interface, request.resources, stop);
     else if (const auto* memory = std::get_if<MemoryDevice>(&device); memory && memory->model == "virtio-mem")
         co_await update_memory(core, std::get<MemoryDevice>(before), *memory, stop);
     else if (!(before == device))
