@@ -59,11 +59,12 @@ Task<Link> ResourceBroker::move_link(LinkRequest request) {
     const auto& alias = request.interface.info.alias;
     const auto found = std::ranges::find_if(
         links_, [&](const OpenLink& link) { return !alias.empty() && link.alias == alias && !is_claim(link.key); });
-    if (!setting_.links || found == links_.end())
+    auto* const links = dynamic_cast<MovableLinks*>(setting_.links);
+    if (!links || found == links_.end())
         throw Error{Code::unsupported, fmt::format("domain '{}': interface {} has no link that could be put elsewhere",
                                                    request.domain_name, request.interface.mac)};
     const auto key = found->key;
-    auto link = co_await setting_.links->move_link(key, std::move(request), deadline_);
+    auto link = co_await links->move_link(key, std::move(request), deadline_);
     for (auto& each : links_)
         if (each.key == key) each.key = link.undo_key;
     setting_.recorded();

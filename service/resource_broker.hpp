@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "virtbus/driver.hpp"
+#include "virtbus/link_mover.hpp"
 #include "virtbus/ports.hpp"
 
 namespace virtbus {
@@ -20,7 +21,7 @@ struct OpenLink {
     bool operator==(const OpenLink&) const = default;
 };
 
-class ResourceBroker final : public Resources {
+class ResourceBroker final : public Resources, public LinkMover {
 public:
     struct Setting {
         Files& files;

@@ -7,11 +7,12 @@
 #pragma once
 
 #include "virtbus/driver.hpp"
+#include "virtbus/link_mover.hpp"
 #include "virtbus/ports.hpp"
 
 namespace virtbus::network {
 
-class TapLinks final : public LinkProvider {
+class TapLinks final : public LinkProvider, public MovableLinks {
 public:
     struct Setting {
         std::string root;  ///< stands for the host's root, where its sysfs is

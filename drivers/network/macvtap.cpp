@@ -108,6 +108,9 @@ std::string add(nl_sock* socket, rtnl_link* lower, const MacvtapRequest& request
     constexpr unsigned most_names = 65536;
     if (request.name.size() >= IFNAMSIZ)
         throw Error{Code::invalid_xml, fmt::format("network device name '{}' is longer than 15 bytes", request.name)};
+    // The kernel would make a name of its own of it.
+    if (request.name.find('%') != request.name.npos)
+        throw Error{Code::invalid_xml, fmt::format("'{}' is no name of a network device", request.name)};
     if (!request.name.empty()) {
         if (const int status = add_named(socket, lower, request, request.name); status < 0)
             fail_to_add(status, request, request.name);

@@ -36,11 +36,10 @@ void require_plain(const std::string& name) {
 void add_vlans(Words& words, const Vlan& vlan) {
     const PortVlans vlans = port_vlans(vlan);
     if (vlans.native) words.push_back(fmt::format("tag={}", vlans.native));
-    if (vlans.tags.empty()) {
-        if (vlans.native_tagged) words.emplace_back("vlan_mode=native-tagged");
-        return;
-    }
-    words.push_back(fmt::format("trunks={}", fmt::join(vlans.tags, ",")));
+    if (vlans.tags.empty() && !vlans.native_tagged) return;
+    // Without any the port would be in all.
+    words.push_back(fmt::format("trunks={}", vlans.tags.empty() ? fmt::format("{}", vlans.native)
+                                                                : fmt::format("{}", fmt::join(vlans.tags, ","))));
     words.emplace_back(!vlans.native         ? "vlan_mode=trunk"
                        : vlans.native_tagged ? "vlan_mode=native-tagged"
                                              : "vlan_mode=native-untagged");

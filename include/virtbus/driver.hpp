@@ -54,14 +54,6 @@ public:
     virtual Task<> reconnect_link(std::string /*undo_key*/, LinkRequest /*request*/, Deadline /*deadline*/) {
         co_return;
     }
-    /// Puts a link that a guest has elsewhere: on another bridge or network, with other limits. The result has no
-    /// descriptors; its key replaces the old one. Unsupported for links that stay where they were made.
-    virtual Task<Link> move_link(std::string undo_key, LinkRequest request, Deadline deadline) {
-        Link link;
-        link.undo_key = undo_key;
-        co_await reconnect_link(std::move(undo_key), std::move(request), deadline);
-        co_return link;
-    }
 };
 
 // ---- resources: what a start opens ---------------------------------------------------------------------------------
@@ -87,10 +79,6 @@ public:
     /// Appends to a log in the logs folder, made if missing.
     virtual Task<Fd> open_log(std::string path) = 0;
     virtual Task<Link> open_link(LinkRequest request) = 0;
-    /// Puts the link of the device with the request's alias where the request says; see LinkProvider.
-    virtual Task<Link> move_link(LinkRequest) {
-        throw Error{Code::unsupported, "links cannot be put elsewhere here while the machine runs"};
-    }
     /// Gives the guest all these, which are opened at once: IOMMU groups go to one guest as a whole. DeviceInUse,
     /// naming the device and the guest or the driver that has it.
     virtual Task<> take_pci(std::vector<PciRequest>) {

@@ -162,8 +162,10 @@ TEST_F(MacvtapLinks, WhatCannotBeIsRefusedAndLeavesNothing) {
     wanted.interface.virtual_port.emplace().type = "802.1Qbh";
     EXPECT_EQ(refusal(wanted), Code::unsupported) << words;
     wanted = request(InterfaceType::direct);
-    wanted.interface.target.emplace().dev = "sixteen-bytes-xx";
-    EXPECT_EQ(refusal(wanted), Code::invalid_xml) << words;
+    for (const char* bad : {"sixteen-bytes-xx", "some%d"}) {
+        wanted.interface.target.emplace().dev = bad;
+        EXPECT_EQ(refusal(wanted), Code::invalid_xml) << words;
+    }
     ASSERT_EQ(std::system("ip link add port0 type veth peer name port1 && ip link set port0 master br0"), 0);
     wanted = request(InterfaceType::direct);
     wanted.interface.source->dev = "port0";

@@ -113,6 +113,13 @@ TEST_F(SwitchLinks, VlansIsolationAndPolicingAreTheSwitchs) {
     link = plug(wanted);
     EXPECT_EQ(vsctl(fmt::format("get Port {} tag trunks vlan_mode", link.ifname)), "123\n[7, 42]\nnative-untagged");
     unplug(link);
+
+    trunk.tags.resize(1);
+    trunk.tags[0].native_mode = "tagged";
+    link = plug(wanted);
+    EXPECT_EQ(vsctl(fmt::format("get Port {} tag trunks vlan_mode", link.ifname)), "42\n[42]\nnative-tagged")
+        << "without trunks it would be in every VLAN";
+    unplug(link);
 }
 
 TEST_F(SwitchLinks, APortOfAnEarlierGuestIsReplacedAndALostOneComesBack) {

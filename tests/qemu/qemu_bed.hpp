@@ -20,11 +20,12 @@
 #include "qemu/driver.hpp"
 #include "tests/drivers/host_bed.hpp"
 #include "tests/qemu/notes.hpp"
+#include "virtbus/link_mover.hpp"
 
 namespace virtbus::tests {
 
 /// Opens files with the test's own rights.
-struct PlainResources : Resources {
+struct PlainResources : Resources, LinkMover {
     std::stop_source stopping;
     std::string password;  ///< what every secret is
 

@@ -8,6 +8,7 @@
 #include "qemu/hotplug/media.hpp"
 #include "qemu/hotplug/plug.hpp"
 #include "qemu/json.hpp"
+#include "virtbus/link_mover.hpp"
 
 namespace virtbus::qemu {
 
@@ -88,6 +89,10 @@ Interface moved(const Interface& before, const Interface& wanted, Link link) {
 }
 
 Task<Interface> move_link(CorePtr core, const Interface& before, Interface interface, Resources& resources) {
+    auto* const mover = dynamic_cast<LinkMover*>(&resources);
+    if (!mover)
+        throw Error{Code::unsupported, fmt::format("{}: interface '{}' cannot be put elsewhere while the machine runs",
+                                                   core->who(), before.mac)};
     LinkRequest request;
     request.domain_uuid = core->config.uuid;
     request.domain_name = core->config.name;
@@ -96,7 +101,7 @@ Task<Interface> move_link(CorePtr core, const Interface& before, Interface inter
     request.interface.link_state = before.link_state;
     request.interface.target = before.target;
     if (!request.interface.mtu) request.interface.mtu = before.mtu;
-    co_return moved(before, interface, co_await resources.move_link(std::move(request)));
+    co_return moved(before, interface, co_await mover->move_link(std::move(request)));
 }
 
 Task<> update_interface(CorePtr core, Interface before, Interface interface, Resources& resources,
