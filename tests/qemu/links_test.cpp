@@ -42,7 +42,7 @@ protected:
     static DomainConfig machine(Interface interface) {
         auto config = QemuBed::bare();
         config.features.emplace().acpi.emplace();
-        for (std::uint32_t port = 1; port <= 4; ++port) {
+        for (std::uint32_t port = 1; port <= 7; ++port) {
             auto& controller = config.devices.controllers.emplace_back();
             controller.type = ControllerType::pci;
             controller.index = port;

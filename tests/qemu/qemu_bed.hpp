@@ -54,7 +54,8 @@ struct PlainResources : Resources, LinkMover {
     Task<Link> move_link(LinkRequest request) override {
         const auto shown = resolve(request.interface);
         auto& key = keys.at(request.interface.info.alias);
-        auto link = co_await links->move_link(key, std::move(request), in(Duration{60000}));
+        auto link =
+            co_await dynamic_cast<MovableLinks&>(*links).move_link(key, std::move(request), in(Duration{60000}));
         key = link.undo_key;
         link.interface = shown;
         co_return link;
