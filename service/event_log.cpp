@@ -86,9 +86,7 @@ void EventLog::network_changed(Network& network, const NetworkView& before) {
 void EventLog::job_completed(Job& job) {
     const auto& view = job.view();
     if (view.state == JobState::failed) {
-        const bool start = view.operation == "start" || view.operation == "create";
-        const auto id = start && !view.networks.empty() ? message_id::network_start_failed : message_id::job_failed;
-        Log::Fields fields{{"MESSAGE_ID", std::string{id}}};
+        Log::Fields fields{{"MESSAGE_ID", std::string{message_id::job_failed}}};
         for (const auto& uuid : view.domains) fields.emplace_back("DOMAIN_UUID", uuid);
         for (const auto& uuid : view.networks) fields.emplace_back("NETWORK_UUID", uuid);
         log_.write(Priority::warning, fmt::format("{} failed: {}", view.operation, view.error_message), fields);

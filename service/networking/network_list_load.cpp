@@ -205,7 +205,7 @@ Task<> NetworkList::guests_are_known() {
 
 namespace {
 
-/// The job has logged its failure.
+/// The network has logged its failure.
 Task<> start_one(Jobs& jobs, VirtualNetworkPtr network) {
     try {
         const auto job = network->start({});

@@ -5,6 +5,7 @@
 
 #include "service/networking/virtual_network.hpp"
 #include "service/xml/network_xml.hpp"
+#include "virtbus/message_ids.hpp"
 
 namespace virtbus {
 
@@ -36,6 +37,20 @@ Task<> VirtualNetwork::do_start(JobPtr job) {
 }
 
 Task<> VirtualNetwork::launch(JobPtr job, NetworkConfig config) {
+    std::string why;
+    std::exception_ptr error;
+    try {
+        co_await try_launch(std::move(job), std::move(config));
+    } catch (const std::exception& e) {
+        error = std::current_exception();
+        why = e.what();
+    }
+    if (!error) co_return;
+    log(Priority::warning, "not started: " + why, message_id::network_start_failed);
+    std::rethrow_exception(error);
+}
+
+Task<> VirtualNetwork::try_launch(JobPtr job, NetworkConfig config) {
     auto& driver = require_driver();
     if (const auto cannot = driver.unsupported(config); !cannot.empty())
         throw Error{Code::unsupported_configuration,

@@ -197,9 +197,10 @@ std::string VirtualNetwork::words() const {
     return fmt::format("network '{}'", view_.name);
 }
 
-void VirtualNetwork::log(Priority priority, const std::string& message) const {
-    context_.ports.log.write(priority, fmt::format("{}: {}", words(), message),
-                             {{"NETWORK", view_.name}, {"NETWORK_UUID", view_.uuid}});
+void VirtualNetwork::log(Priority priority, const std::string& message, std::string_view message_id) const {
+    Log::Fields fields{{"NETWORK", view_.name}, {"NETWORK_UUID", view_.uuid}};
+    if (!message_id.empty()) fields.emplace_back("MESSAGE_ID", message_id);
+    context_.ports.log.write(priority, fmt::format("{}: {}", words(), message), fields);
 }
 
 void VirtualNetwork::require_listed() const {

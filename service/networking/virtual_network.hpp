@@ -115,7 +115,7 @@ private:
     void vanish();
     std::string problem() const;
     std::string words() const;  ///< "network 'lan'"
-    void log(Priority priority, const std::string& message) const;
+    void log(Priority priority, const std::string& message, std::string_view message_id = {}) const;
     void require_listed() const;
     void require_stored(std::string_view verb) const;
     NetworkDriver& require_driver() const;
@@ -123,6 +123,7 @@ private:
     JobPtr begin(std::string operation, std::string action, Caller caller,
                  std::function<Task<>(VirtualNetwork&, JobPtr)> work);
     Task<> do_start(JobPtr job);
+    Task<> try_launch(JobPtr job, NetworkConfig config);
     Task<> bring_up(JobPtr job, LiveNetworkPtr live, Deadline deadline);
     Task<> give_up_start(LiveNetworkPtr live);
     Task<> name_functions(LiveNetworkPtr live, Deadline deadline);

@@ -42,7 +42,7 @@ protected:
         room.reset();
         qemu_.emplace(*ports);
         audience.told.clear();
-        room.emplace(*ports, std::vector<HypervisorDriver*>{&*qemu_}, nullptr, callers, audience, patience);
+        room.emplace(*ports, std::vector<HypervisorDriver*>{&*qemu_}, nullptr, nullptr, callers, audience, patience);
         run(room->load());
     }
     std::string definition() const {

@@ -49,7 +49,8 @@ protected:
         patience.kill = Duration{10'000};
         patience.verb = Duration{20'000};
         patience.adopt = Duration{20'000};
-        room.emplace(qemu_ports_, std::vector<HypervisorDriver*>{qemu_.get()}, nullptr, callers, audience, patience);
+        room.emplace(qemu_ports_, std::vector<HypervisorDriver*>{qemu_.get()}, nullptr, nullptr, callers, audience,
+                     patience);
         run(room->load());
     }
 

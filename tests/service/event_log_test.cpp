@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// What happens to domains, as lines of the log with their fields.
+// What happens to domains and networks, as lines of the log with their fields.
 #include "service/event_log.hpp"
 
+#include "networking/networking_bed.hpp"
 #include "virtbus/message_ids.hpp"
-#include "world.hpp"
 
 namespace virtbus::tests {
 namespace {
 
-/// One line per entry: the domain's name and the message id.
+/// One line per entry: the domain's or network's name and the message id.
 struct FieldLog final : Log {
     void write(Priority, std::string_view, const Fields& fields) override {
         std::string line;
         for (const auto& [name, value] : fields)
-            if (name != "DOMAIN_UUID") line += value + ' ';
+            if (name != "DOMAIN_UUID" && name != "NETWORK_UUID") line += value + ' ';
         lines.push_back(line);
     }
     std::size_t count(const std::string& domain, std::string_view id) const {
@@ -22,13 +22,14 @@ struct FieldLog final : Log {
     std::vector<std::string> lines;
 };
 
-class EventLogTest : public World {
+class EventLogTest : public NetworkWorld {
 protected:
     void boot_logged() {
         room.reset();
         events.emplace(written, audience);
         driver.emplace(*ports);
-        room.emplace(*ports, std::vector<HypervisorDriver*>{&*driver}, &links, callers, *events, patience);
+        room.emplace(*ports, std::vector<HypervisorDriver*>{&*driver}, &links, network_driver, callers, *events,
+                     patience);
         run(room->load());
         events->start();
     }
@@ -56,6 +57,20 @@ TEST_F(EventLogTest, ItHandsEverythingOn) {
     running("web");
     EXPECT_TRUE(audience.heard("added web"));
     EXPECT_TRUE(audience.heard("state web running booted"));
+}
+
+TEST_F(EventLogTest, TheLifeOfANetworkIsWritten) {
+    boot_logged();
+    const auto lan = define_network(nat("lan"));
+    EXPECT_EQ(written.count("lan", message_id::network_started), 0u);
+    finish(lan->start(caller));
+    EXPECT_EQ(written.count("lan", message_id::network_started), 1u);
+    finish(lan->stop(caller));
+    EXPECT_EQ(written.count("lan", message_id::network_stopped), 1u);
+    create_network(nat("tmp", 51));
+    stop_network("tmp");
+    EXPECT_EQ(written.count("tmp", message_id::network_started), 1u);
+    EXPECT_EQ(written.count("tmp", message_id::network_stopped), 1u);
 }
 
 TEST_F(EventLogTest, WhatWasThereBeforeIsNoNews) {

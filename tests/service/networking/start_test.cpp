@@ -83,6 +83,7 @@ TEST_F(Start, WhateverStepFailsNothingStays) {
         EXPECT_FALSE(lan->view().active);
         EXPECT_FALSE(exists(state_path("lan"))) << step;
         EXPECT_TRUE(fake_host.bridges.empty()) << step;
+        EXPECT_TRUE(log.says("network 'lan': not started: the step " + std::string{step})) << step;
     }
     fake.fail.clear();
     finish(lan->start(caller));
