@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "dbus/face.hpp"
 
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <optional>
@@ -17,7 +16,6 @@
 #include "dbus/server/bus_connection.hpp"
 #include "dbus/server/peers.hpp"
 #include "dbus/snapshot_object.hpp"
-#include "virtbus/error.hpp"
 
 namespace virtbus::dbus {
 
@@ -29,23 +27,6 @@ PeerOptions peer_options(bool system_mode) {
     if (!system_mode) options.only_uid = ::getuid();
     return options;
 }
-
-class NoNetworks final : public Networks {
-public:
-    NetworkPtr find(std::string_view) const override { return nullptr; }
-    NetworkPtr find_by_name(std::string_view) const override { return nullptr; }
-    NetworkPtr get(std::string_view name_or_uuid) const override {
-        throw Error{Code::no_such_network, fmt::format("there is no network '{}'", name_or_uuid)};
-    }
-    std::vector<NetworkPtr> list() const override { return {}; }
-    std::size_t size() const override { return 0; }
-    Identity identify(std::string_view) const override { return {}; }
-    Task<NetworkPtr> define(std::string, bool, Caller) override { refuse(); }
-    Task<NetworkPtr> create(std::string, bool, Caller) override { refuse(); }
-
-private:
-    [[noreturn]] static void refuse() { throw Error{Code::unsupported, "this service has no virtual networks"}; }
-};
 
 }  // namespace
 
@@ -67,7 +48,6 @@ struct Face::Parts {
     std::optional<BackupObject> backup;
     std::optional<SnapshotObject> snapshot;
     std::optional<CheckpointObject> checkpoint;
-    NoNetworks no_networks;
     std::optional<NetworkObject> network;
     std::optional<JobObject> job;
     Dispatcher dispatcher;
@@ -93,9 +73,8 @@ Callers& Face::callers() {
     return parts_->dispatcher.presence();
 }
 
-void Face::present(Domains& domains, Networks* networks_or_none, Jobs& jobs, Workers& workers) {
+void Face::present(Domains& domains, Networks& networks, Jobs& jobs, Workers& workers) {
     Tree& tree = parts_->dispatcher.tree();
-    Networks& networks = networks_or_none ? *networks_or_none : parts_->no_networks;
     tree.add("", parts_->manager.emplace(domains, networks, jobs, parts_->version, parts_->system_mode));
     tree.add("domain/*", parts_->domain.emplace(domains, jobs, workers));
     tree.extend("domain/*", backup_interface, &static_cast<BackupMethods&>(parts_->backup.emplace(domains, jobs)));

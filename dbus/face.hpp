@@ -32,8 +32,7 @@ public:
 
     Audience& audience();
     Callers& callers();
-    /// Without networks there are none.
-    void present(Domains& domains, Networks* networks, Jobs& jobs, Workers& workers);
+    void present(Domains& domains, Networks& networks, Jobs& jobs, Workers& workers);
 
     /// Connects to the system or session bus and owns the name; AlreadyExists when another process has it. `lost` is
     /// told when the bus goes away.

@@ -72,7 +72,7 @@ Task<> live(host::Host& host, Log& log, DaemonOptions options) {
     dbus::Face face{host.loop, log, check, VIRTBUS_VERSION, options.system_mode};
     EventLog events{log, face.audience()};
     MachineRoom room{ports, {&qemu, &test}, &links, &networks, face.callers(), events};
-    face.present(room.domains(), &room.networks(), room.jobs(), host.outside_workers);
+    face.present(room.domains(), room.networks(), room.jobs(), host.outside_workers);
 
     co_await room.load();
     events.start();

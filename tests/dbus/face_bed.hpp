@@ -29,7 +29,7 @@ inline const std::string root = "/org/virtbus1";
 
 struct FaceTest : ::testing::Test {
     FaceTest() {
-        face.present(domains, &networks, jobs, workers);
+        face.present(domains, networks, jobs, workers);
         face.serve_socket(folder / "bus");
         client.emplace(loop, "unix:path=" + (folder / "bus"), "org.virtbus1");
         one = &domains.add(1);
