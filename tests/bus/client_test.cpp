@@ -12,7 +12,9 @@
 #include "domain_proxy.hpp"
 #include "job_proxy.hpp"
 #include "manager_proxy.hpp"
+#include "network_proxy.hpp"
 #include "tests/bus/daemon.hpp"
+#include "tests/bus/network_calls.hpp"
 
 namespace virtbus::tests {
 namespace {
@@ -84,6 +86,22 @@ private:
     void onIOError(const std::string&, const std::string&, const std::string&) override {}
     void onWatchdogFired(const std::string&) override {}
     void onAgentChanged(const bool&) override {}
+    void onPropertiesChanged(const std::string&, const std::map<std::string, sdbus::Variant>& changed,
+                             const std::vector<std::string>&) override {
+        for (const auto& [name, value] : changed) heard_.add("changed " + name);
+    }
+    Heard& heard_;
+};
+
+class NetworkClient final : public sdbus::ProxyInterfaces<org::virtbus1::Network_proxy, sdbus::Properties_proxy> {
+public:
+    NetworkClient(sdbus::IConnection& connection, const sdbus::ObjectPath& path, Heard& heard)
+        : ProxyInterfaces{connection, bus_name, path}, heard_{heard} {
+        registerProxy();
+    }
+    ~NetworkClient() { unregisterProxy(); }
+
+private:
     void onPropertiesChanged(const std::string&, const std::map<std::string, sdbus::Variant>& changed,
                              const std::vector<std::string>&) override {
         for (const auto& [name, value] : changed) heard_.add("changed " + name);
@@ -180,6 +198,31 @@ TEST_F(SdbusClient, WaitsForAJob) {
     EXPECT_THAT(job_path, HasSubstr("/org/virtbus1/job/"));
     EXPECT_TRUE(heard.wait_for("added " + job_path));
     EXPECT_TRUE(heard.wait_for("starting -> running (booted)"));
+}
+
+TEST_F(SdbusClient, LivesThroughANetworksLife) {
+    const auto path = manager_->DefineNetwork(network_xml("lan", nat_of(110)), none);
+    EXPECT_TRUE(heard.wait_for("added " + path));
+    EXPECT_EQ(manager_->GetNetwork("lan"), path);
+    NetworkClient lan{*connection_, path, heard};
+    EXPECT_EQ(lan.Name(), "lan");
+    EXPECT_EQ(lan.ForwardMode(), "nat");
+    EXPECT_EQ(lan.Addresses(), std::vector<std::string>{"192.168.110.1/24"});
+    EXPECT_FALSE(lan.Active());
+    EXPECT_EQ(lan.Problem(), "");
+    const auto list = manager_->ListNetworks(none);
+    ASSERT_EQ(list.size(), 1U);
+    EXPECT_EQ(list[0].get<1>(), "lan");
+    EXPECT_TRUE(list[0].get<4>());
+    EXPECT_TRUE(lan.GetLeases(none).empty());
+    lan.SetAutostart(true, none);
+    EXPECT_TRUE(heard.wait_for("changed Autostart"));
+    lan.Update("add-last", "dns-txt", -1, "<txt name='colour' value='blue'/>", none);
+    EXPECT_THAT(lan.GetXML(none), HasSubstr("colour"));
+    EXPECT_EQ(error_of([&] { lan.Stop(none); }), "org.virtbus1.Error.InvalidState");
+    EXPECT_EQ(error_of([&] { manager_->GetNetwork("none"); }), "org.virtbus1.Error.NoSuchNetwork");
+    lan.Undefine(none);
+    EXPECT_TRUE(heard.wait_for("removed " + path));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <fstream>
 
+#include "tests/bus/network_calls.hpp"
 #include "tests/bus/user_bed.hpp"
 
 namespace virtbus::tests {
@@ -215,6 +216,58 @@ TEST_F(Permission, SavedFilesAreTheCallersAndOnlyOurOwnComeBackWithStartAlone) {
     // What only root may read cannot be restored by others, whatever they may do here.
     ASSERT_EQ(::chown(file.c_str(), 0, 0), 0);
     EXPECT_EQ(restore(file).error, denied);
+}
+
+TEST_F(Permission, NetworksHaveActionsOfTheirOwn) {
+    const std::string lan = define_network(client, network_xml(name));
+    const auto xml = network_xml(name + "-other");
+    const struct {
+        const char* action;
+        std::function<Answer()> call;
+    } verbs[] = {
+        {"network.read", [&] { return other_->call(lan, network, "GetXML", "a{sv}", 0); }},
+        {"network.read", [&] { return other_->call(lan, network, "GetLeases", "a{sv}", 0); }},
+        {"network.read", [&] { return other_->call(root, manager, "ListNetworks", "a{sv}", 0); }},
+        {"network.read", [&] { return other_->call(root, manager, "GetNetwork", "s", name.c_str()); }},
+        {"network.stop", [&] { return other_->call(lan, network, "Stop", "a{sv}", 0); }},
+        {"network.configure", [&] { return other_->call(lan, network, "SetAutostart", "ba{sv}", 1, 0); }},
+        {"network.configure",
+         [&] {
+             return other_->call(lan, network, "Update", "ssisa{sv}", "add-last", "dns-txt", -1,
+                                 "<txt name='a' value='b'/>", 0);
+         }},
+        {"network.configure", [&] { return other_->call(root, manager, "DefineNetwork", "sa{sv}", xml.c_str(), 0); }},
+        {"network.delete", [&] { return other_->call(lan, network, "Undefine", "a{sv}", 0); }},
+    };
+    for (const auto& [action, call] : verbs) {
+        rules("* org.virtbus1.domain.start\n* org.virtbus1.network.start\n");
+        EXPECT_EQ(call().error, denied) << action;
+        rules(std::string{"* org.virtbus1."} + action + "\n");
+        EXPECT_NE(call().error, denied) << action;
+    }
+    rules("* org.virtbus1.network.configure\n");
+    EXPECT_EQ(other_->call(root, manager, "CreateNetwork", "sa{sv}", xml.c_str(), 0).error, denied);
+    EXPECT_EQ(property(*other_, root, manager, "Mode"), "system") << "properties need none";
+}
+
+TEST_F(Permission, ARuleCanBeForOneNetwork) {
+    const std::string one = define_network(client, network_xml(name));
+    const std::string two = define_network(client, network_xml(name + "-two"));
+    const auto autostart = [&](const std::string& path) {
+        return other_->call(path, network, "SetAutostart", "ba{sv}", 1, 0).error;
+    };
+    rules("* org.virtbus1.network.configure network-name=" + name + "\n");
+    EXPECT_EQ(autostart(one), "");
+    EXPECT_EQ(autostart(two), denied);
+    const auto uuid = property(client, two, network, "UUID");
+    rules("* org.virtbus1.network.configure network-uuid=" + uuid + "\n");
+    EXPECT_EQ(autostart(one), denied);
+    EXPECT_EQ(autostart(two), "");
+    EXPECT_THAT(asked(), HasSubstr("SetAutostart"));
+    const Answer there = other_->call(one, network, "Stop", "a{sv}", 0);
+    const Answer not_there =
+        other_->call(root + "/network/99999999_9999_4999_8999_999999999999", network, "Stop", "a{sv}", 0);
+    EXPECT_EQ(there.error + there.message, not_there.error + not_there.message) << "who is denied learns nothing";
 }
 
 TEST_F(Permission, SnapshotsAndBackupsHaveActionsOfTheirOwn) {
