@@ -21,6 +21,7 @@
 
 #include "tests/bench/bed.hpp"
 #include "tests/bench/daemon.hpp"
+#include "tests/bench/networks.hpp"
 #include "tests/bench/snapshots.hpp"
 #include "tests/support/run.hpp"
 #include "virtbus/fd.hpp"
@@ -101,7 +102,9 @@ struct Bench {
     std::optional<PrivateBus> bus{};
     std::optional<Daemon> daemon{};
 
-    void boot() { daemon.emplace(Daemon::Options{program, "--user", bus->address(), folder.path(), {}}); }
+    void boot(const char* mode = "--user") {
+        daemon.emplace(Daemon::Options{program, mode, bus->address(), folder.path(), {}});
+    }
 
     void calls(Client& client) {
         const auto path = path_of(1);
@@ -250,6 +253,15 @@ struct Bench {
         measure_snapshots(client, table, folder.path(), 1, rounds);
     }
 
+    void run_networks() {
+        enter_network_namespace();
+        table.head();
+        bus.emplace(folder.path());
+        boot("--system");
+        Client client{bus->address()};
+        measure_networks(client, table, folder.path(), rounds);
+    }
+
     /// Against the daemon that runs on the system bus, with its guests as the service manager runs them.
     void run_installed() {
         table.head();
@@ -285,7 +297,7 @@ int main(int argc, char** argv) try {
         const std::string word = argv[i];
         if (word == "--no-qemu")
             qemu = false;
-        else if (word == "--installed" || word == "--snapshots")
+        else if (word == "--installed" || word == "--snapshots" || word == "--networks")
             only = word;
         else if (word == "--domains" && i + 1 < argc)
             domains = std::stoi(argv[++i]);
@@ -294,9 +306,9 @@ int main(int argc, char** argv) try {
         else if (word == "--daemon" && i + 1 < argc)
             program = argv[++i];
         else {
-            fmt::print(
-                stderr,
-                "usage: bench [--domains N] [--rounds N] [--no-qemu] [--daemon PATH] [--installed | --snapshots]\n");
+            fmt::print(stderr,
+                       "usage: bench [--domains N] [--rounds N] [--no-qemu] [--daemon PATH] [--installed | --snapshots "
+                       "| --networks]\n");
             return 2;
         }
     }
@@ -305,6 +317,8 @@ int main(int argc, char** argv) try {
         bench.run_installed();
     else if (only == "--snapshots")
         bench.run_snapshots();
+    else if (only == "--networks")
+        bench.run_networks();
     else
         bench.run();
     return 0;
