@@ -73,6 +73,18 @@ class Readme(unittest.TestCase):
         self.define("from-python")
         self.assertIn("from-python shutoff 1 64", self.run_text(["/usr/bin/python3", "-"], snippet("python")))
 
+    def test_network(self):
+        output = self.run_text(["bash", "-euo", "pipefail", "-s"], snippet("network"))
+        self.assertIn('"lan"', output)
+
+    def test_the_network_example_defines_its_network(self):
+        examples = ROOT / "data/examples"
+        text = (examples / "network.xml").read_text().replace("<name>lan<", "<name>example<")
+        pathlib.Path(self.folder.name, "example.xml").write_text(text)
+        self.environment["VIRTBUS_SESSION"] = "1"
+        output = self.run_text(["/usr/bin/python3", str(examples / "network.py"), "example.xml"])
+        self.assertRegex(output, r"example: nat on virbr\d+, 192.168.150.1/24, fd00:150::1/64")
+
     def test_cpp(self):
         self.define("from-cpp")
         source, program = f"{self.folder.name}/client.cpp", f"{self.folder.name}/client"
