@@ -112,6 +112,60 @@ Task<> NetworkLinks::close_link(std::string undo_key) {
     if (error) std::rethrow_exception(error);
 }
 
+// ---- moving
+
+/// On another network it has another port; the old one is given up when the link has gone.
+Task<Link> NetworkLinks::move_link(std::string undo_key, LinkRequest request, Deadline deadline) {
+    auto* const movable = dynamic_cast<MovableLinks*>(driver_);
+    if (!movable)
+        throw Error{Code::unsupported,
+                    fmt::format("{} cannot be put elsewhere while the machine runs", described(request))};
+    const auto key = Key::parse(undo_key);
+    auto driver_key = key ? key->driver : std::move(undo_key);
+    Link link;
+    if (request.interface.type == InterfaceType::network) {
+        const auto network = network_for(request);
+        link = co_await move_to(network, std::move(driver_key), std::move(request), deadline);
+    } else {
+        link = co_await movable->move_link(std::move(driver_key), std::move(request), deadline);
+    }
+    if (!key) co_return link;
+    places_.erase(key->port);
+    if (const auto network = networks_.network(key->network)) co_await network->release(key->port);
+    co_return link;
+}
+
+Task<Link> NetworkLinks::move_to(VirtualNetworkPtr network, std::string driver_key, LinkRequest request,
+                                 Deadline deadline) {
+    // What the network before has made of it is not asked of this one.
+    InterfaceSource source;
+    source.network = request.interface.source->network;
+    source.portgroup = request.interface.source->portgroup;
+    request.interface.source = std::move(source);
+    const auto attachment = co_await network->attach(request, deadline);
+    Link link;
+    std::exception_ptr error;
+    try {
+        network->require_on(attachment);
+        auto wanted = request;
+        wanted.interface = attachment.resolved;
+        link = co_await dynamic_cast<MovableLinks&>(*driver_).move_link(std::move(driver_key), std::move(wanted),
+                                                                        deadline);
+    } catch (...) {
+        error = std::current_exception();
+    }
+    if (error) {
+        co_await network->release(attachment.port.id);
+        std::rethrow_exception(error);
+    }
+    const Key key{network->view().uuid, attachment.port.id, link.undo_key};
+    link.undo_key = key.text();
+    link.interface = attachment.shown;
+    request.interface = attachment.shown;
+    places_[attachment.port.id] = {key.network, std::move(request), key.driver};
+    co_return link;
+}
+
 // ---- coming back
 
 Task<> NetworkLinks::reconnect_link(std::string undo_key, LinkRequest request, Deadline deadline) {

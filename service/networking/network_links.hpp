@@ -10,10 +10,11 @@
 #include "service/networking/network_context.hpp"
 #include "service/networking/network_list.hpp"
 #include "virtbus/driver.hpp"
+#include "virtbus/link_mover.hpp"
 
 namespace virtbus {
 
-class NetworkLinks final : public LinkProvider, public NetworkGuests {
+class NetworkLinks final : public LinkProvider, public MovableLinks, public NetworkGuests {
 public:
     /// `driver` may be null: then there are no links at all.
     NetworkLinks(const NetworkContext& context, const NetworkList& networks, LinkProvider* driver)
@@ -23,6 +24,9 @@ public:
     Task<Link> open_link(LinkRequest request, Deadline deadline, std::stop_token stop) override;
     Task<> close_link(std::string undo_key) override;
     Task<> reconnect_link(std::string undo_key, LinkRequest request, Deadline deadline) override;
+
+    // ---- MovableLinks
+    Task<Link> move_link(std::string undo_key, LinkRequest request, Deadline deadline) override;
 
     // ---- NetworkGuests
     Task<> reconnect(VirtualNetworkPtr network) override;
@@ -37,6 +41,7 @@ private:
     VirtualNetworkPtr network_for(const LinkRequest& request) const;
     Task<Link> open_on(VirtualNetworkPtr network, Attachment attachment, LinkRequest request, Deadline deadline,
                        std::stop_token stop);
+    Task<Link> move_to(VirtualNetworkPtr network, std::string driver_key, LinkRequest request, Deadline deadline);
     Task<> reconnect_place(VirtualNetworkPtr network, std::string port_id);
 
     const NetworkContext& context_;

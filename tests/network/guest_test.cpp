@@ -132,6 +132,71 @@ TEST_F(GuestOnNetworks, ItPingsOnBothAndKeepsItsLinks) {
     EXPECT_EQ(say("ip -br link | grep -E 'vnet|tap'").text, "");
 }
 
+TEST_F(GuestOnNetworks, ItMovesToAnotherNetworkWhileItRuns) {
+    const auto one = up(xml("first", first)), two = up(xml("second", second));
+    define_guest(card("first", "52:54:00:00:61:01"));
+    boot();
+    ASSERT_TRUE(
+        does("ip link set eth0 up && ip addr add 192.168.61.2/24 dev eth0 && ip addr add 192.168.62.2/24 dev eth0"))
+        << said;
+    EXPECT_TRUE(does("ping -c 1 -W 5 192.168.61.1")) << said;
+    const auto change = [&](const std::string& device) {
+        return client->call(guest, domain, "UpdateDevice", "sa{sv}", device.c_str(), 1, "scope", "s", "live");
+    };
+    const auto text_of_network = [&](const std::string& path) {
+        return text_of(client->call(path, network, "GetXML", "a{sv}", 0));
+    };
+    auto answer = change(card("second", "52:54:00:00:61:01"));
+    ASSERT_TRUE(answer.ok()) << answer.message;
+    EXPECT_EQ(text_of_network(one).find("connections"), std::string::npos) << text_of_network(one);
+    EXPECT_NE(text_of_network(two).find("connections='1'"), std::string::npos) << text_of_network(two);
+    EXPECT_TRUE(does("ping -c 3 -W 5 192.168.62.1")) << said;
+    EXPECT_FALSE(does("ping -c 1 -W 1 192.168.61.1"));
+
+    // As it was told, it is: over restarts of the network and of the daemon.
+    ASSERT_TRUE(verb(two, "Stop").ok());
+    ASSERT_TRUE(verb(two, "Start").ok());
+    EXPECT_TRUE(does("ping -c 3 -W 5 192.168.62.1")) << said;
+    restart(SIGKILL);
+    open_console();
+    EXPECT_NE(text_of_network(two).find("connections='1'"), std::string::npos) << text_of_network(two);
+
+    // The link alone, as somebody who knows nothing of what the network filled in would say it.
+    auto down = card("second", "52:54:00:00:61:01");
+    down.insert(down.find("</interface>"), "<link state='down'/>");
+    answer = change(down);
+    ASSERT_TRUE(answer.ok()) << answer.message;
+    EXPECT_FALSE(does("ping -c 1 -W 1 192.168.62.1"));
+    down.replace(down.find("down"), 4, "up");
+    answer = change(down);
+    ASSERT_TRUE(answer.ok()) << answer.message;
+    EXPECT_TRUE(does("ping -c 3 -W 5 192.168.62.1")) << said;
+
+    answer = change(card("third", "52:54:00:00:61:01"));
+    EXPECT_EQ(answer.error, error_prefix + "NoSuchNetwork") << answer.message;
+    EXPECT_TRUE(does("ping -c 1 -W 5 192.168.62.1")) << said;
+}
+
+TEST_F(GuestOnNetworks, ItTalksThroughACardThatAPoolHasGivenIt) {
+    ASSERT_EQ(say("ip link add card0 type veth peer name card1 && ip link set card0 up && ip link set card1 up && "
+                  "ip addr add 192.168.63.1/24 dev card1")
+                  .text,
+              "");
+    const auto pool = up(xml("pool", "<forward mode='bridge'><interface dev='card0'/></forward>"));
+    define_guest(card("pool", "52:54:00:00:63:01"));
+    boot();
+    EXPECT_NE(say("ip -d link show type macvtap").text.find("@card0"), std::string::npos);
+    ASSERT_TRUE(does("ip link set eth0 up && ip addr add 192.168.63.2/24 dev eth0")) << said;
+    EXPECT_TRUE(does("ping -c 3 -W 5 192.168.63.1")) << said;
+    restart(SIGKILL);
+    open_console();
+    EXPECT_TRUE(does("ping -c 1 -W 5 192.168.63.1")) << said;
+    watch.reset();
+    ASSERT_TRUE(client->call(guest, domain, "Stop", "a{sv}", 0).ok());
+    EXPECT_EQ(say("ip -br link show type macvtap").text, "");
+    say("ip link del card0");
+}
+
 TEST_F(GuestOnNetworks, ItIsNotStartedOnANetworkThatIsDown) {
     const auto path = define(xml("first", first));
     define_guest(card("first", "52:54:00:00:61:01"));
