@@ -9,6 +9,7 @@
 
 #include "network/bridge.hpp"
 #include "network/bridge_shaping.hpp"
+#include "network/host_facts.hpp"
 #include "network/rules.hpp"
 #include "virtbus/error.hpp"
 #include "virtbus/reply.hpp"
@@ -241,9 +242,12 @@ Task<> BridgeNetwork::update(NetworkConfig config, Deadline deadline) {
 
 Task<> BridgeNetwork::change(const NetworkConfig& before, const NetworkConfig& after, Deadline deadline) {
     const auto from = bridge_setting(before), to = bridge_setting(after);
-    auto work = [from, to, index = record_.index, old_limits = bandwidth_of(before), limits = bandwidth_of(after),
-                 classes = record_.classes] {
-        if (!(from == to)) change_bridge(index, from, to);
+    auto work = [from, to, after, index = record_.index, old_limits = bandwidth_of(before),
+                 limits = bandwidth_of(after), classes = record_.classes] {
+        if (!(from == to)) {
+            require_free_ranges(after, look_at_host());
+            change_bridge(index, from, to);
+        }
         if (old_limits == limits) return;
         limit_bridge(index, to.name, limits);
         for (const auto& port : classes) set_class(index, to.name, limits, port);
