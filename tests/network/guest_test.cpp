@@ -209,4 +209,66 @@ TEST_F(GuestOnNetworks, ItIsNotStartedOnANetworkThatIsDown) {
     EXPECT_EQ(answer.error, error_prefix + "NoSuchNetwork") << answer.message;
 }
 
+/// A machine without a system is enough here: it has its links from the start.
+struct LinksOfNetworks : NetworkBed {
+    void TearDown() override {
+        if (client && !guest.empty()) client->call(guest, domain, "Stop", "a{sv}", 0);
+        NetworkBed::TearDown();
+        say("ip link del lower0");
+    }
+    void run_guest(const std::string& cards) {
+        guest =
+            text_of(client->call(root, manager, "CreateDomain", "sa{sv}",
+                                 ("<domain type='qemu'><name>bare</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>"
+                                  "<os><type arch='x86_64' machine='q35'>hvm</type></os><devices>" +
+                                  cards + "</devices></domain>")
+                                     .c_str(),
+                                 0));
+        ASSERT_EQ(guest.rfind("/org/virtbus1/domain/", 0), 0u) << guest;
+    }
+    std::string live() { return text_of(client->call(guest, domain, "GetXML", "a{sv}", 0)); }
+    std::string guest;
+};
+
+TEST_F(LinksOfNetworks, APoolGivesOutADeviceOfTheHost) {
+    ASSERT_TRUE(say("ip link add lower0 type veth peer name far0; ip link set lower0 up; ip link set far0 up").ok());
+    const auto path =
+        up(xml("pool", "<forward mode='private'><interface dev='lower0'/><interface dev='far0'/></forward>"));
+    run_guest("<interface type='network'><source network='pool'/><mac address='52:54:00:00:99:01'/></interface>");
+    EXPECT_NE(say("ip -d link").text.find("macvtap mode private"), std::string::npos);
+    EXPECT_NE(live().find("dev='lower0'"), std::string::npos) << live();
+    const auto text = text_of(client->call(path, network, "GetXML", "a{sv}", 0));
+    EXPECT_NE(text.find("connections='1'"), std::string::npos) << text;
+    EXPECT_EQ(update(path, "delete", "forward-interface", "<interface dev='lower0'/>").error,
+              error_prefix + "NetworkInUse");
+    ASSERT_TRUE(client->call(guest, domain, "Stop", "a{sv}", 0).ok());
+    guest.clear();
+    EXPECT_EQ(say("ip -d link").text.find("macvtap"), std::string::npos);
+}
+
+TEST_F(LinksOfNetworks, ClassesAndPortsSurviveTheDaemon) {
+    const auto path = up(xml("wide",
+                             "<bridge name='wide0'/><bandwidth><inbound average='10000' peak='20000'/></bandwidth>"
+                             "<ip address='192.168.66.1' prefix='24'/><portgroup name='gold'><bandwidth>"
+                             "<inbound average='2000' floor='1000'/></bandwidth></portgroup>"));
+    run_guest(
+        "<interface type='network'><source network='wide' portgroup='gold'/><mac address='52:54:00:00:66:01'/>"
+        "</interface>");
+    const auto classes = say("tc class show dev wide0").text;
+    EXPECT_NE(classes.find("htb 1:3"), std::string::npos) << classes;
+    const auto ports = say("ls /sys/class/net >/dev/null; ip -br link show master wide0").text;
+    EXPECT_NE(ports.find("vnet"), std::string::npos) << ports;
+    restart(SIGKILL);
+    EXPECT_EQ(say("tc class show dev wide0").text, classes);
+    ASSERT_TRUE(verb(path, "Stop").ok());
+    EXPECT_EQ(say("ip -br link show master wide0").ok(), false);
+    ASSERT_TRUE(verb(path, "Start").ok());
+    EXPECT_EQ(say("ip -br link show master wide0").text, ports);
+    EXPECT_EQ(say("tc class show dev wide0").text, classes);
+    ASSERT_TRUE(client->call(guest, domain, "Stop", "a{sv}", 0).ok());
+    guest.clear();
+    EXPECT_EQ(say("tc class show dev wide0").text.find("htb 1:3"), std::string::npos);
+    EXPECT_EQ(say("ip -br link show master wide0").text, "");
+}
+
 }  // namespace

@@ -107,4 +107,35 @@ TEST_F(Life, ManyNetworksStartSideBySide) {
     (void)before;
 }
 
+/// A network that another program has started before the upgrade.
+TEST_F(Life, LiveStateOfTheOldPlaceIsTakenOver) {
+    client.reset();
+    ASSERT_EQ(bed.stop(), 0);
+    ASSERT_TRUE(say("ip link add old0 address 52:54:00:00:00:aa type bridge && ip addr add 192.168.93.1/24 dev old0 && "
+                    "ip link set old0 up")
+                    .ok());
+    const auto old = bed.folder / "STATE/network";
+    std::filesystem::create_directories(old);
+    const std::string there =
+        "<network><name>old</name><uuid>11111111-2222-4333-8444-555555555555</uuid>"
+        "<bridge name='old0'/><mac address='52:54:00:00:00:aa'/>"
+        "<ip address='192.168.93.1' netmask='255.255.255.0'><dhcp>"
+        "<range start='192.168.93.10' end='192.168.93.20'/></dhcp></ip></network>";
+    std::ofstream{old + "/old.xml"} << "<networkstatus><class_id bitmap='0-2'/><floor sum='0'/>" << there
+                                    << "</networkstatus>";
+    std::ofstream{old + "/gone.xml"} << "<network><name>gone</name><bridge name='gone0'/></network>";
+    std::ofstream{old + "/broken.xml"} << "<networkstatus><network>";
+    start();
+    const auto path = text_of(client->call(root, manager, "GetNetwork", "s", "old"));
+    EXPECT_TRUE(active(path)) << path;
+    EXPECT_EQ(property(*client, path, network, "Persistent"), "0");
+    EXPECT_FALSE(dnsmasq_pid("old0").empty());
+    EXPECT_FALSE(std::filesystem::exists(old + "/old.xml"));
+    EXPECT_FALSE(std::filesystem::exists(old + "/gone.xml"));
+    EXPECT_TRUE(std::filesystem::exists(old + "/broken.xml.rejected"));
+    EXPECT_EQ(client->call(root, manager, "GetNetwork", "s", "gone").error, error_prefix + "NoSuchNetwork");
+    ASSERT_TRUE(verb(path, "Stop").ok());
+    EXPECT_FALSE(say("ip link show old0").ok());
+}
+
 }  // namespace
