@@ -255,6 +255,8 @@ struct Bench {
 
     void run_networks() {
         enter_network_namespace();
+        // The servers of networks are another user, who has to get to his files.
+        std::filesystem::permissions(folder.path(), std::filesystem::perms{0711});
         table.head();
         bus.emplace(folder.path());
         boot("--system");
