@@ -94,11 +94,18 @@ Task<> VirtualNetwork::do_update(JobPtr job, NetworkUpdate update, ChangeScope s
     if (stored && !definition_->problem.empty())
         throw Error{Code::unsupported_configuration, fmt::format("the definition {} of {} is unusable: {}",
                                                                  definition_->path, words(), definition_->problem)};
+    const auto changed = [&](const NetworkConfig& config) {
+        try {
+            return updated(config, update);
+        } catch (const Error& e) {
+            throw Error{e.code(), fmt::format("{}: {}", words(), e.what())};
+        }
+    };
     UpdatePlan plan;
-    if (stored) plan.stored = updated(definition_->config, update);
+    if (stored) plan.stored = changed(definition_->config);
     if (live) {
         plan.live = live_;
-        plan.running = updated(live_->config, update);
+        plan.running = changed(live_->config);
         check_live_update(plan, force);
     }
     const auto before = live ? live_->config : NetworkConfig{};

@@ -106,7 +106,7 @@ void NetworkList::forget() {
 NetworkConfig NetworkList::read(std::string_view xml, bool strict) const {
     auto [config, unknown] = xml::parse_network(xml);
     if (strict) xml::require_known(unknown);
-    xml::require_name(config.name);
+    xml::require_name(config.name, "network");
     constexpr std::size_t longest = 200;  // its live state is a file of that name
     if (config.name.size() > longest)
         throw Error{Code::invalid_xml,

@@ -18,7 +18,7 @@ namespace {
 
 bool is_name(const std::string& name) {
     try {
-        xml::require_name(name);
+        xml::require_name(name, "network");
         return true;
     } catch (const Error&) {
         return false;
@@ -28,7 +28,7 @@ bool is_name(const std::string& name) {
 NetworkStatus read_state(const NetworkStore::StateFile& file) {
     if (!file.problem.empty()) throw Error{Code::internal, file.problem};
     auto status = xml::parse_network_status(file.text);
-    xml::require_name(status.config.name);
+    xml::require_name(status.config.name, "network");
     if (status.config.name != file.stem)
         throw Error{Code::internal, fmt::format("it speaks of network '{}'", printable(status.config.name))};
     auto uuid = normal_uuid(status.config.uuid);
@@ -67,7 +67,7 @@ Task<> NetworkList::load() {
 
 void NetworkList::load_definition(const NetworkStore::DefinitionFile& file, bool autostart) {
     auto config = xml::without_live(xml::parse_network(file.text).config);
-    xml::require_name(config.name);
+    xml::require_name(config.name, "network");
     if (config.uuid.empty()) config.uuid = file.stem;
     const auto uuid = normal_uuid(config.uuid);
     if (!uuid) throw Error{Code::invalid_xml, fmt::format("'{}' is no UUID", printable(config.uuid))};
