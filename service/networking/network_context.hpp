@@ -19,6 +19,9 @@ public:
     virtual ~NetworkDirectory() = default;
     /// UnsupportedConfiguration naming the other active network that has one of its addresses.
     virtual void require_no_overlap(const NetworkConfig& config, const VirtualNetwork& but) const = 0;
+    /// Gives it the name of a bridge where it needs one; nobody else gets that name until claim_bridge({}).
+    /// AlreadyExists when another network has the name it asks for.
+    virtual Task<NetworkConfig> with_bridge(std::shared_ptr<VirtualNetwork> network, NetworkConfig config) = 0;
     /// It is gone: found by nobody any more.
     virtual void remove(VirtualNetwork& network) = 0;
 };

@@ -240,12 +240,10 @@ Task<> NetworkList::do_create(JobPtr job, NetworkConfig config, std::shared_ptr<
     std::exception_ptr error;
     try {
         place.network->require_startable();
-        config = co_await with_bridge(place.network, std::move(config));
         co_await place.network->launch(std::move(job), std::move(config));
     } catch (...) {
         error = std::current_exception();
     }
-    place.network->claim_bridge({});
     if (error && place.made) remove(*place.network);
     if (error) std::rethrow_exception(error);
     *result = place.network;

@@ -31,6 +31,7 @@ public:
 
     // ---- NetworkDirectory
     void require_no_overlap(const NetworkConfig& config, const VirtualNetwork& but) const override;
+    Task<NetworkConfig> with_bridge(VirtualNetworkPtr network, NetworkConfig config) override;
     void remove(VirtualNetwork& network) override;
 
     // ---- for the links of guests
@@ -62,8 +63,6 @@ private:
     Task<> do_create(JobPtr job, NetworkConfig config, std::shared_ptr<NetworkPtr> result);
     Task<Place> claim(JobPtr job, const NetworkConfig& config, Lane::Subject subject);
     void require_no_other(const NetworkConfig& config) const;
-    /// Gives it the name of a bridge where it needs one. AlreadyExists when another network has the name it asks for.
-    Task<NetworkConfig> with_bridge(VirtualNetworkPtr network, NetworkConfig config);
     std::string owner_of_bridge(const std::string& name, const VirtualNetwork& but) const;
     VirtualNetworkPtr make(const std::string& uuid, const std::string& name);
 

@@ -45,6 +45,7 @@ Task<> VirtualNetwork::launch(JobPtr job, NetworkConfig config) {
         error = std::current_exception();
         why = e.what();
     }
+    claim_bridge({});
     if (!error) co_return;
     log(Priority::warning, "not started: " + why, message_id::network_start_failed);
     std::rethrow_exception(error);
@@ -56,6 +57,7 @@ Task<> VirtualNetwork::try_launch(JobPtr job, NetworkConfig config) {
         throw Error{Code::unsupported_configuration,
                     fmt::format("{} cannot be started on this host: {}", words(), fmt::join(cannot, "; "))};
     co_await clear_leftover();
+    config = co_await context_.directory.with_bridge(shared_from_this(), std::move(config));
     const auto deadline = in(context_.patience.start);
     const auto live = std::make_shared<LiveNetwork>(context_.ports.loop, words());
     live->config = xml::without_live(std::move(config));

@@ -74,6 +74,16 @@ TEST_F(Define, TheFirstFreeBridgeIsGiven) {
     EXPECT_EQ(define_network(with_bridge("b", "", 51))->view().bridge, "virbr2");
 }
 
+TEST_F(Define, AFileThatNamesNoBridgeGetsOneAtItsStart) {
+    fake_host.other_links.insert("virbr0");
+    boot();
+    write(network_path("lan"), with_bridge("lan", "", 50));
+    boot();
+    start_network("lan");
+    EXPECT_EQ(network("lan")->view().bridge, "virbr1");
+    EXPECT_FALSE(network("lan")->view().updated);
+}
+
 TEST_F(Define, TwoAtOnceGetTwoBridges) {
     boot();
     Scope scope;
