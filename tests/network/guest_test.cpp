@@ -4,20 +4,12 @@
 #include <sys/socket.h>
 
 #include "tests/network/network_bed.hpp"
+#include "tests/support/kernel.hpp"
 
 using namespace virtbus;
 using namespace virtbus::tests;
 
 namespace {
-
-std::string newest_kernel() {
-    std::string found;
-    for (const auto& entry : std::filesystem::directory_iterator{"/boot"})
-        if (const auto path = entry.path().string();
-            path.find("/vmlinuz-") != path.npos && path.ends_with("-cloud-amd64"))
-            found = std::max(found, path);
-    return found;
-}
 
 struct GuestOnNetworks : NetworkBed {
     void SetUp() override {

@@ -1,26 +1,16 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// What tests with a real Linux in the guest share: the kernel that is installed, and the console.
+// What tests with a real Linux in the guest share: its console.
 #pragma once
 
 #include <sys/socket.h>
 
-#include <algorithm>
-#include <filesystem>
 #include <string>
 #include <string_view>
 
 #include "tests/qemu/qemu_bed.hpp"
+#include "tests/support/kernel.hpp"
 
 namespace virtbus::tests {
-
-inline std::string newest_kernel() {
-    std::string found;
-    for (const auto& entry : std::filesystem::directory_iterator{"/boot"})
-        if (const auto path = entry.path().string();
-            path.find("/vmlinuz-") != path.npos && path.ends_with("-cloud-amd64"))
-            found = std::max(found, path);
-    return found;
-}
 
 /// The guest's console, with all that it has said.
 struct Terminal {

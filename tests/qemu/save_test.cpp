@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "tests/qemu/qemu_bed.hpp"
+#include "tests/support/counter.hpp"
 
 namespace virtbus {
 namespace {
@@ -14,35 +15,11 @@ namespace {
 using tests::Notes;
 using tests::QemuBed;
 
-/// Says 'R', then for each byte it gets the next of '1', '2', ...: the counter lies at 0x600.
-constexpr unsigned char boot_code[] = {
-    0x31, 0xc0,                    // xor ax, ax
-    0x8e, 0xd8,                    // mov ds, ax
-    0xc6, 0x06, 0x00, 0x06, 0x30,  // mov byte [0x600], '0'
-    0xba, 0xf8, 0x03,              // mov dx, 0x3f8
-    0xb0, 0x52,                    // mov al, 'R'
-    0xee,                          // out dx, al
-    0xba, 0xfd, 0x03,              // next: mov dx, 0x3fd
-    0xec,                          // wait: in al, dx
-    0xa8, 0x01,                    // test al, 1
-    0x74, 0xfb,                    // jz wait
-    0xba, 0xf8, 0x03,              // mov dx, 0x3f8
-    0xec,                          // in al, dx
-    0xfe, 0x06, 0x00, 0x06,        // inc byte [0x600]
-    0xa0, 0x00, 0x06,              // mov al, [0x600]
-    0xee,                          // out dx, al
-    0xeb, 0xea,                    // jmp next
-};
-
 class CountingGuest : public ::testing::Test {
 protected:
     DomainConfig config() {
         const auto image = bed.host.folder.path() + "/counter.img";
-        std::string sector(1 << 20, '\0');
-        sector.replace(0, sizeof boot_code, reinterpret_cast<const char*>(boot_code), sizeof boot_code);
-        sector[510] = '\x55';
-        sector[511] = '\xaa';
-        std::ofstream{image, std::ios::binary} << sector;
+        tests::write_counter_disk(image);
         auto config = QemuBed::bare("counter");
         auto& disk = config.devices.disks.emplace_back();
         disk.source.emplace().file = image;
