@@ -112,7 +112,7 @@ Task<> VirtualNetworks::undo(NetworkConfig config, std::string driver_state, Dea
     co_await network.stop(deadline);
 }
 
-Task<std::vector<HostPciAddress>> VirtualNetworks::functions_of(std::string card, Deadline deadline) {
+Task<std::vector<CardFunction>> VirtualNetworks::functions_of(std::string card, Deadline deadline) {
     auto work = [root = root_, card] { return network::functions_of(root, card); };
     co_return co_await host_->ports.workers.run("listing the functions of " + card, std::move(work), deadline);
 }

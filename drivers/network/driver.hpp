@@ -23,7 +23,7 @@ public:
     Task<std::unique_ptr<RunningNetwork>> adopt(NetworkConfig config, std::string driver_state, NetworkEvents& events,
                                                 Deadline deadline) override;
     Task<> undo(NetworkConfig config, std::string driver_state, Deadline deadline) override;
-    Task<std::vector<HostPciAddress>> functions_of(std::string card, Deadline deadline) override;
+    Task<std::vector<CardFunction>> functions_of(std::string card, Deadline deadline) override;
 
 private:
     Task<> require_room(const NetworkConfig& config, Deadline deadline, std::stop_token stop);

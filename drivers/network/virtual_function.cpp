@@ -51,6 +51,14 @@ std::optional<unsigned> number_in(const fs::path& card, const std::string& addre
     return std::nullopt;
 }
 
+/// Of a folder that has one entry at most.
+std::string only_name_in(const fs::path& folder) {
+    std::string name;
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator{folder, error}) name = entry.path().filename().string();
+    return name;
+}
+
 /// "0000:03:10.1"
 std::optional<HostPciAddress> parse_address(const std::string& text) {
     unsigned domain = 0, bus = 0, slot = 0, function = 0;
@@ -72,9 +80,7 @@ std::optional<VirtualFunction> find_virtual_function(const std::string& root, co
     std::error_code error;
     if (!fs::exists(device / "physfn", error)) return std::nullopt;
     const auto number = number_in(device / "physfn", address);
-    std::string parent;
-    for (const auto& entry : fs::directory_iterator{device / "physfn" / "net", error})
-        parent = entry.path().filename().string();
+    const auto parent = only_name_in(device / "physfn" / "net");
     if (!number || parent.empty())
         throw Error{Code::unsupported_configuration,
                     fmt::format("PCI device {} is a virtual function of a card that has no network device at the "
@@ -83,15 +89,16 @@ std::optional<VirtualFunction> find_virtual_function(const std::string& root, co
     return VirtualFunction{parent, *number};
 }
 
-std::vector<HostPciAddress> functions_of(const std::string& root, const std::string& card) {
+std::vector<CardFunction> functions_of(const std::string& root, const std::string& card) {
     const fs::path device = root + "/sys/class/net/" + card;
     std::error_code error;
     if (card.empty() || card.find('/') != card.npos || !fs::exists(device, error))
         throw Error{Code::unsupported_configuration,
                     fmt::format("network device '{}' does not exist on this host", card)};
-    std::vector<HostPciAddress> out;
+    std::vector<CardFunction> out;
     for (const auto& [number, address] : numbered(device / "device"))
-        if (const auto parsed = parse_address(address)) out.push_back(*parsed);
+        if (const auto parsed = parse_address(address))
+            out.push_back({*parsed, only_name_in(device / "device" / fmt::format("virtfn{}", number) / "net")});
     return out;
 }
 

@@ -9,6 +9,7 @@
 
 #include "network/tap.hpp"
 #include "virtbus/model/host_address.hpp"
+#include "virtbus/network_driver.hpp"
 
 namespace virtbus::network {
 
@@ -27,7 +28,7 @@ std::optional<VirtualFunction> find_virtual_function(const std::string& root, co
 
 /// Those of the card with that network device, in the order of their numbers. UnsupportedConfiguration when there is no
 /// such device.
-std::vector<HostPciAddress> functions_of(const std::string& root, const std::string& card);
+std::vector<CardFunction> functions_of(const std::string& root, const std::string& card);
 
 VirtualFunctionState state_of(const VirtualFunction& function);
 void set_state(const VirtualFunction& function, const VirtualFunctionState& state);

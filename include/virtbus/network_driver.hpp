@@ -96,6 +96,12 @@ struct NetworkStartRequest {
     std::function<void(std::string driver_state)> unfinished = [](auto&&) {};
 };
 
+/// A virtual function of a network card.
+struct CardFunction {
+    HostPciAddress address;
+    std::string device;  ///< its network device; "" when it has none at the moment
+};
+
 class NetworkDriver {
 public:
     virtual ~NetworkDriver() = default;
@@ -115,7 +121,7 @@ public:
     /// what is undone then is the bridge of the definition. What is gone already is no error.
     virtual Task<> undo(NetworkConfig config, std::string driver_state, Deadline deadline) = 0;
     /// The virtual functions of a network card, in the order of their numbers, for pools that name the card only.
-    virtual Task<std::vector<HostPciAddress>> functions_of(std::string card, Deadline deadline) = 0;
+    virtual Task<std::vector<CardFunction>> functions_of(std::string card, Deadline deadline) = 0;
 };
 
 }  // namespace virtbus

@@ -81,14 +81,19 @@ Task<> VirtualNetwork::try_launch(JobPtr job, NetworkConfig config) {
     context_.audience.network_added(*this);
 }
 
-/// A pool that names a card gives out the functions that the card has now.
+/// A pool that names a card gives out the functions that the card has now, or their network devices.
 Task<> VirtualNetwork::name_functions(LiveNetworkPtr live, Deadline deadline) {
-    if (forward_mode(live->config) != ForwardMode::hostdev || !live->config.forward->addresses.empty()) co_return;
-    for (const auto& card : live->config.forward->cards) {
-        auto functions = co_await context_.driver->functions_of(card.dev, deadline);
-        auto& addresses = live->config.forward->addresses;
-        addresses.insert(addresses.end(), functions.begin(), functions.end());
-    }
+    if (!is_pool(live->config)) co_return;
+    auto& forward = *live->config.forward;
+    const bool whole = forward_mode(live->config) == ForwardMode::hostdev;
+    if (whole ? !forward.addresses.empty() : !forward.interfaces.empty()) co_return;
+    for (const auto& card : forward.cards)
+        for (auto& function : co_await context_.driver->functions_of(card.dev, deadline)) {
+            if (whole)
+                forward.addresses.push_back(std::move(function.address));
+            else if (!function.device.empty())
+                forward.interfaces.emplace_back().dev = std::move(function.device);
+        }
 }
 
 Task<> VirtualNetwork::bring_up(JobPtr job, LiveNetworkPtr live, Deadline deadline) {

@@ -230,11 +230,14 @@ TEST_F(TapLinks, TheFunctionsOfACardAreListedByTheirNumbers) {
         std::filesystem::create_directories(folder.path() + "/sys/bus/pci/devices/" + address);
         std::filesystem::create_directory_symlink(folder.path() + "/sys/bus/pci/devices/" + address, card + "/" + name);
     }
+    std::filesystem::create_directories(folder.path() + "/sys/bus/pci/devices/0000:03:10.2/net/ens3f2");
     const auto functions = network::functions_of(folder.path(), "ens3");
     ASSERT_EQ(functions.size(), 3u);
-    EXPECT_EQ(functions[0], (HostPciAddress{.domain = 0, .bus = 3, .slot = 16, .function = 0}));
-    EXPECT_EQ(functions[1], (HostPciAddress{.domain = 0, .bus = 3, .slot = 16, .function = 2}));
-    EXPECT_EQ(functions[2], (HostPciAddress{.domain = 0, .bus = 3, .slot = 17, .function = 2}));
+    EXPECT_EQ(functions[0].address, (HostPciAddress{.domain = 0, .bus = 3, .slot = 16, .function = 0}));
+    EXPECT_EQ(functions[1].address, (HostPciAddress{.domain = 0, .bus = 3, .slot = 16, .function = 2}));
+    EXPECT_EQ(functions[2].address, (HostPciAddress{.domain = 0, .bus = 3, .slot = 17, .function = 2}));
+    EXPECT_EQ(functions[0].device, "");
+    EXPECT_EQ(functions[1].device, "ens3f2");
     std::filesystem::create_directories(folder.path() + "/sys/class/net/plain/device");
     EXPECT_TRUE(network::functions_of(folder.path(), "plain").empty());
     for (const char* bad : {"missing", "../net/ens3", ""})

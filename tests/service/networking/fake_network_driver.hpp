@@ -38,7 +38,7 @@ public:
         fail;  ///< the name of a step: bridge, rules, server, update, add-class, remove-class, stop, adopt, undo
     std::string hang;  ///< the same; goes on when let_go() is called
     std::vector<std::string> cannot;
-    std::map<std::string, std::vector<HostPciAddress>> functions;
+    std::map<std::string, std::vector<CardFunction>> functions;
     void let_go() {
         hang.clear();
         for (auto& promise : std::exchange(hanging_, {})) promise.set();
@@ -154,7 +154,7 @@ public:
         const auto name = place_of(config);
         if (driver_state.empty() || driver_state.starts_with("fake " + name + ' ')) host_.bridges.erase(name);
     }
-    Task<std::vector<HostPciAddress>> functions_of(std::string card, Deadline) override { co_return functions[card]; }
+    Task<std::vector<CardFunction>> functions_of(std::string card, Deadline) override { co_return functions[card]; }
 
     std::string adopted_with;
 

@@ -280,7 +280,7 @@ TEST_F(Links, PassthroughGivesADeviceToOneGuestOnly) {
 
 TEST_F(Links, AHostdevPoolGivesFunctions) {
     boot();
-    fake.functions["eth9"] = {{"pci", 0, 1, 2, 0, {}}, {"pci", 0, 1, 2, 1, {}}};
+    fake.functions["eth9"] = {{{"pci", 0, 1, 2, 0, {}}, "eth9v0"}, {{"pci", 0, 1, 2, 1, {}}, "eth9v1"}};
     define_network("<network><name>vfs</name><uuid>" + uuid_of("vfs") +
                    "</uuid><forward mode='hostdev' managed='yes'><pf dev='eth9'/></forward></network>");
     start_network("vfs");

@@ -186,12 +186,22 @@ TEST_F(Start, ADefinitionOfAnActiveOneCountsFromTheNextStart) {
 
 TEST_F(Start, WhatAStartFillsInIsNoDifference) {
     boot();
-    fake.functions["eth9"] = {{"pci", 0, 1, 2, 3, {}}};
+    fake.functions["eth9"] = {{{"pci", 0, 1, 2, 3, {}}, "eth9v0"}, {{"pci", 0, 1, 2, 4, {}}, ""}};
     const auto vfs = define_network(pool("vfs", "hostdev", "<pf dev='eth9'/>"));
     finish(vfs->start(caller));
     EXPECT_FALSE(vfs->view().updated);
     EXPECT_NE(vfs->xml(false).find("function='0x3'"), std::string::npos) << vfs->xml(false);
     EXPECT_EQ(vfs->xml(true).find("function='0x3'"), std::string::npos);
+}
+
+TEST_F(Start, ACardsFunctionsAreGivenOutAsDevices) {
+    boot();
+    fake.functions["eth9"] = {{{"pci", 0, 1, 2, 3, {}}, "eth9v0"}, {{"pci", 0, 1, 2, 4, {}}, ""}};
+    const auto vfs = define_network(pool("vfs", "passthrough", "<pf dev='eth9'/>"));
+    finish(vfs->start(caller));
+    EXPECT_NE(vfs->xml(false).find("<interface dev='eth9v0'/>"), std::string::npos) << vfs->xml(false);
+    EXPECT_FALSE(vfs->view().updated);
+    EXPECT_EQ(vfs->xml(true).find("eth9v0"), std::string::npos);
 }
 
 // ---- what the driver tells
