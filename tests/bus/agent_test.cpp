@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The real guest agent in a real Linux: it freezes the file systems for a snapshot, thaws them, and shuts down.
+#include <sys/socket.h>
+
+#include <filesystem>
+
+#include "tests/bus/daemon.hpp"
+#include "tests/support/kernel.hpp"
+
+namespace virtbus::tests {
+namespace {
+
+std::string output_of(const std::string& command) {
+    std::string out;
+    FILE* pipe = ::popen(command.c_str(), "r");
+    for (int c; pipe && (c = std::fgetc(pipe)) != EOF;) out += static_cast<char>(c);
+    if (pipe) ::pclose(pipe);
+    return out;
+}
+bool succeeds(const std::string& command) {
+    return std::system(("{ " + command + "; } >/dev/null 2>&1").c_str()) == 0;
+}
+
+struct RealAgent : ::testing::Test {
+    void SetUp() override {
+        const auto kernel = newest_kernel();
+        if (kernel.empty()) GTEST_SKIP() << "no cloud kernel in /boot (package linux-image-cloud-amd64)";
+        if (!succeeds("command -v qemu-ga")) GTEST_SKIP() << "no qemu-ga (package qemu-guest-agent)";
+        if (!succeeds("PATH=$PATH:/usr/sbin:/sbin command -v mkfs.ext4"))
+            GTEST_SKIP() << "no mkfs.ext4 (package e2fsprogs)";
+        make_initramfs();
+        ASSERT_TRUE(succeeds("truncate -s 32M " + disk() + " && PATH=$PATH:/usr/sbin:/sbin mkfs.ext4 -q " + disk()));
+        ASSERT_TRUE(bed.start()) << read_file(bed.log());
+        client = bed.connect();
+        path = text_of(
+            client->call(root, manager, "DefineDomain", "sa{sv}",
+                         ("<domain type='qemu'><name>guest</name><memory unit='MiB'>256</memory><vcpu>1</vcpu>"
+                          "<os><type arch='x86_64' machine='q35'>hvm</type><kernel>" +
+                          kernel + "</kernel><initrd>" + initrd() +
+                          "</initrd><cmdline>console=ttyS0 quiet</cmdline></os><features><acpi/></features><devices>"
+                          "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='" +
+                          disk() +
+                          "'/><target dev='vda' bus='virtio'/></disk><serial type='pty'/>"
+                          "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+                          "</devices></domain>")
+                             .c_str(),
+                         0));
+        ASSERT_TRUE(path.starts_with(root + "/domain/")) << path;
+        boot();
+    }
+    void TearDown() override {
+        watch.reset();
+        if (client) client->call(path, domain, "Stop", "a{sv}", 0);
+        client.reset();
+        bed.stop();
+        if (HasFailure()) std::fprintf(stderr, "%s\n%s", said.c_str(), read_file(bed.log()).c_str());
+    }
+    std::string initrd() const { return bed.folder / "initrd"; }
+    std::string disk() const { return bed.folder / "disk"; }
+
+    /// The small Linux, and behind it the agent with all it is linked with.
+    void make_initramfs() {
+        const auto* script = std::getenv("VIRTBUS_MAKE_INITRAMFS");
+        ASSERT_TRUE(script);
+        ASSERT_TRUE(succeeds(std::string{script} + " " + initrd()));
+        const std::string more = bed.folder / "more";
+        ASSERT_TRUE(succeeds("mkdir -p " + more + "/sbin && agent=$(command -v qemu-ga) && cp $agent " + more +
+                             "/sbin/qemu-ga && for file in $(ldd $agent | grep -o '/[^ ]*'); do mkdir -p " + more +
+                             "$(dirname $file) && cp -L $file " + more +
+                             "$file; done && printf '#!/bin/sh\\npoweroff -f\\n' >" + more +
+                             "/sbin/shutdown && chmod 755 " + more + "/sbin/shutdown && (cd " + more +
+                             " && find . | cpio -o -H newc --quiet) >>" + initrd()));
+    }
+    void boot() {
+        const auto add =
+            client->make("/org/freedesktop/DBus", "org.freedesktop.DBus", "AddMatch", "org.freedesktop.DBus");
+        sd_bus_message_append(add.get(), "s", "type='signal',sender='org.virtbus1'");
+        ASSERT_TRUE(client->send(add).wait().ok());
+        ASSERT_EQ(text_of(client->call(path, domain, "Start", "a{sv}", 1, "paused", "b", 1)), "/");
+        const auto answer = client->call(path, domain, "OpenConsole", "sa{sv}", "", 0);
+        ASSERT_TRUE(answer.ok()) << answer.message;
+        int fd = -1;
+        sd_bus_message_read_basic(answer.body.get(), 'h', &fd);
+        console = Fd{::fcntl(fd, F_DUPFD_CLOEXEC, 3)};
+        watch = bed.loop.watch(console.get(), readable, [this](unsigned) {
+            char buffer[4096];
+            const auto got = ::recv(console.get(), buffer, sizeof buffer, MSG_DONTWAIT);
+            if (got > 0) said.append(buffer, static_cast<std::size_t>(got));
+            if (got == 0) watch.reset();
+        });
+        ASSERT_TRUE(client->call(path, domain, "Resume", "a{sv}", 0).ok());
+        ASSERT_TRUE(eventually([&] { return said.find("virtbus-guest: ready") != said.npos; }));
+    }
+    template <class Condition>
+    bool eventually(Condition condition) {
+        const auto tick = bed.loop_tick();
+        return bed.loop.run_until(condition, patience);
+    }
+    /// The guest's shell does it and says that it could.
+    bool does(const std::string& command) {
+        const auto number = std::to_string(++marks);
+        const auto line =
+            "if " + command + "; then echo do''ne-" + number + "; else echo fai''led-" + number + "; fi\n";
+        ::send(console.get(), line.data(), line.size(), MSG_NOSIGNAL);
+        const auto done = "done-" + number + "\r", failed = "failed-" + number + "\r";
+        eventually([&] { return said.find(done) != said.npos || said.find(failed) != said.npos; });
+        return said.find(done) != said.npos;
+    }
+    /// The agent answers from here on.
+    void start_agent() {
+        ASSERT_TRUE(
+            does("mkdir -p /var/run /run && /sbin/qemu-ga -m virtio-serial -p /dev/vport*p1 -t /tmp -f /tmp/pid -d"));
+        ASSERT_TRUE(eventually([&] {
+            return std::any_of(client->signals.begin(), client->signals.end(),
+                               [&](const auto& one) { return one.path == path && one.member == "AgentChanged"; });
+        }));
+    }
+    bool needs_recovery() const {
+        return output_of("PATH=$PATH:/usr/sbin:/sbin dumpe2fs -h " + disk() + " 2>/dev/null").find("needs_recovery") !=
+               std::string::npos;
+    }
+    Answer snapshot(const char* name) {
+        const auto xml = "<domainsnapshot><name>" + std::string{name} + "</name></domainsnapshot>";
+        return client->call(path, domain, "CreateSnapshot", "sa{sv}", xml.c_str(), 2, "disk-only", "b", 1, "quiesce",
+                            "b", 1);
+    }
+
+    DaemonBed bed{false};
+    std::unique_ptr<Client> client;
+    std::string path, said;
+    Fd console;
+    Registration watch;
+    int marks = 0;
+};
+
+TEST_F(RealAgent, FreezesForASnapshotThawsAndShutsDown) {
+    ASSERT_TRUE(does("mkdir -p /mnt && mount -t ext4 /dev/vda /mnt && echo before >/mnt/file"));
+    EXPECT_TRUE(needs_recovery()) << "it is mounted, and nobody has frozen it";
+    EXPECT_EQ(snapshot("early").error, error_prefix + "AgentUnavailable");
+    start_agent();
+    const auto taken = snapshot("quiet");
+    ASSERT_TRUE(taken.ok()) << taken.error << ": " << taken.message;
+    EXPECT_FALSE(needs_recovery()) << "the image was frozen with a file system that was not";
+    EXPECT_EQ(output_of("PATH=$PATH:/usr/sbin:/sbin debugfs -R 'cat /file' " + disk() + " 2>/dev/null"), "before\n");
+    EXPECT_TRUE(does("echo after >/mnt/file && sync")) << "it is still frozen";
+
+    ASSERT_TRUE(client->call(path, domain, "Shutdown", "a{sv}", 1, "mode", "s", "agent").ok());
+    EXPECT_TRUE(eventually([&] { return property(*client, path, domain, "State") == "shutoff"; }));
+}
+
+}  // namespace
+}  // namespace virtbus::tests
