@@ -143,5 +143,57 @@ TEST_F(Crashes, RevertingInside) {
         });
 }
 
+/// A running machine whose disks have moved on since the snapshot of it and its memory.
+class CrashesOfRunning : public Crashes {
+protected:
+    void prepare() {
+        define_web();
+        start();
+        take("s1");
+        stop();
+        put(image("a"), 0, 9);
+        start();
+    }
+    void check(bool done) {
+        if (done) EXPECT_EQ(web()->view().state, State::paused);
+        if (is_active(web()->view().state)) stop();
+        const auto now = seen(image("a"))[0];
+        EXPECT_TRUE(now == 1 || now == 9) << now;
+        if (done) EXPECT_EQ(now, 1u);
+        for (const auto* disk : {"a", "b"}) EXPECT_EQ(tags(image(disk)), std::vector<std::string>{"s1"}) << disk;
+        EXPECT_EQ(names(), std::vector<std::string>{"s1"});
+    }
+};
+
+TEST_F(CrashesOfRunning, RevertingItsProcess) {
+    at_every_step([&] { prepare(); }, [&] { revert("s1"); }, [&](bool done) { check(done); });
+}
+
+TEST_F(CrashesOfRunning, RevertingToAnotherProcess) {
+    at_every_step([&] { prepare(); }, [&] { revert("s1", {.reset_nvram = true}); }, [&](bool done) { check(done); });
+}
+
+TEST_F(CrashesOfRunning, RevertingOutside) {
+    at_every_step(
+        [&] {
+            define_web();
+            take_outside("s1");
+            put(top("vda"), 1, 2);
+            start();
+        },
+        [&] { revert("s1"); },
+        [&](bool done) {
+            if (done) EXPECT_EQ(web()->view().state, State::shutoff);
+            if (is_active(web()->view().state)) stop();
+            const auto reverted = top("vda") != root + "/a.s1";
+            EXPECT_EQ(seen(top("vda")), reverted ? (Cells{1, 0, 0, 0}) : (Cells{1, 2, 0, 0}));
+            EXPECT_EQ(exists(root + "/a.s1"), !reverted) << "what is given up goes, what is needed stays";
+            EXPECT_EQ(exists(root + "/a.s1.1"), reverted);
+            if (done) EXPECT_TRUE(reverted);
+            std::filesystem::remove(root + "/a.s1.1");
+            std::filesystem::remove(root + "/b.s1.1");
+        });
+}
+
 }  // namespace
 }  // namespace virtbus::tests
