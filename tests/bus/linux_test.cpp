@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The real guest agent in a real Linux: it freezes the file systems for a snapshot, thaws them, and shuts down.
+// A real Linux under the real daemon: its agent freezes the file systems for a snapshot, thaws them, and shuts down;
+// what it writes while images are merged is there afterwards.
 #include <sys/socket.h>
 
 #include <filesystem>
@@ -21,7 +22,7 @@ bool succeeds(const std::string& command) {
     return std::system(("{ " + command + "; } >/dev/null 2>&1").c_str()) == 0;
 }
 
-struct RealAgent : ::testing::Test {
+struct LinuxUnderTheDaemon : ::testing::Test {
     void SetUp() override {
         const auto kernel = newest_kernel();
         if (kernel.empty()) GTEST_SKIP() << "no cloud kernel in /boot (package linux-image-cloud-amd64)";
@@ -133,7 +134,7 @@ struct RealAgent : ::testing::Test {
     int marks = 0;
 };
 
-TEST_F(RealAgent, FreezesForASnapshotThawsAndShutsDown) {
+TEST_F(LinuxUnderTheDaemon, FreezesForASnapshotThawsAndShutsDown) {
     ASSERT_TRUE(does("mkdir -p /mnt && mount -t ext4 /dev/vda /mnt && echo before >/mnt/file"));
     EXPECT_TRUE(needs_recovery()) << "it is mounted, and nobody has frozen it";
     EXPECT_EQ(snapshot("early").error, error_prefix + "AgentUnavailable");
@@ -146,6 +147,33 @@ TEST_F(RealAgent, FreezesForASnapshotThawsAndShutsDown) {
 
     ASSERT_TRUE(client->call(path, domain, "Shutdown", "a{sv}", 1, "mode", "s", "agent").ok());
     EXPECT_TRUE(eventually([&] { return property(*client, path, domain, "State") == "shutoff"; }));
+}
+
+TEST_F(LinuxUnderTheDaemon, LosesNothingThatItWritesWhileImagesAreMerged) {
+    ASSERT_TRUE(does("mkdir -p /mnt && mount -t ext4 /dev/vda /mnt && cd /mnt"));
+    ASSERT_TRUE(
+        does("(for i in $(seq 100); do dd if=/dev/urandom of=f$i bs=32k count=2 conv=fsync 2>/dev/null; "
+             "md5sum f$i >>sums; done; sync; echo all''-written) & true"));
+    int merged = 0;
+    while (said.find("all-written\r") == said.npos) {
+        const auto name = "s" + std::to_string(++merged),
+                   xml = "<domainsnapshot><name>" + name + "</name></domainsnapshot>";
+        const auto taken = client->call(path, domain, "CreateSnapshot", "sa{sv}", xml.c_str(), 1, "disk-only", "b", 1);
+        ASSERT_TRUE(taken.ok()) << taken.message;
+        const auto removed = client->call(path + "/snapshot/" + name, "org.virtbus1.Snapshot", "Delete", "a{sv}", 0);
+        ASSERT_TRUE(removed.ok()) << removed.message;
+    }
+    EXPECT_GE(merged, 2);
+    ASSERT_TRUE(does("cd / && umount /mnt"));
+    ASSERT_TRUE(client->call(path, domain, "Stop", "a{sv}", 0).ok());
+    EXPECT_NE(text_of(client->call(path, domain, "GetXML", "a{sv}", 0)).find("<source file='" + disk() + "'/>"),
+              std::string::npos);
+    const std::string copy = bed.folder / "copy";
+    EXPECT_TRUE(succeeds("PATH=$PATH:/usr/sbin:/sbin e2fsck -fn " + disk()));
+    ASSERT_TRUE(
+        succeeds("mkdir " + copy + " && PATH=$PATH:/usr/sbin:/sbin debugfs -R 'rdump / " + copy + "' " + disk()));
+    EXPECT_EQ(output_of("wc -l <" + copy + "/sums"), "100\n");
+    EXPECT_TRUE(succeeds("cd " + copy + " && md5sum -c sums"));
 }
 
 }  // namespace
