@@ -221,5 +221,38 @@ TEST_F(QemuSnapshots, HaltEndsTheDomain) {
     EXPECT_EQ(names(), std::vector<std::string>{"s1"});
 }
 
+/// The frozen image is on a disk that has no room for what lies on it.
+TEST_F(QemuSnapshots, AMergeWithoutRoomLeavesEverythingAsItWas) {
+    const auto small = root + "/small";
+    std::filesystem::create_directory(small);
+    if (shell("mount -t tmpfs -o size=4M virtbus-test " + small) != 0) GTEST_SKIP() << "mounting takes root";
+    const struct Unmount {
+        std::string path;
+        ~Unmount() { shell("umount -l " + path); }
+    } unmount{small};
+    ASSERT_EQ(shell("cp " + image("a") + " " + small + "/a.qcow2 && qemu-img resize " + small + "/a.qcow2 8M"), 0);
+    std::filesystem::remove(image("a"));
+    std::filesystem::create_symlink(small + "/a.qcow2", image("a"));
+    define_web();
+    take("s1", {.disk_only = true}, "<disks><disk name='vda'><source file='" + root + "/over.qcow2'/></disk></disks>");
+    ASSERT_EQ(shell("qemu-io -f qcow2 -c 'write -P 7 0 6M' " + root + "/over.qcow2"), 0);
+    for (const bool runs : {true, false}) {
+        SCOPED_TRACE(runs);
+        if (runs) start();
+        EXPECT_REFUSED(remove("s1"), Code::no_space, "");
+        EXPECT_EQ(names(), std::vector<std::string>{"s1"});
+        if (runs) {
+            EXPECT_EQ(web()->view().state, State::paused);
+            stop();
+        }
+        EXPECT_EQ(top("vda"), root + "/over.qcow2");
+        EXPECT_EQ(seen(top("vda")), (Cells{7, 7, 7, 7}));
+    }
+    ASSERT_EQ(shell("mount -o remount,size=32M " + small), 0);
+    remove("s1");
+    EXPECT_EQ(top("vda"), image("a"));
+    EXPECT_EQ(seen(top("vda")), (Cells{7, 7, 7, 7}));
+}
+
 }  // namespace
 }  // namespace virtbus::tests
