@@ -61,7 +61,6 @@ Task<HostNetworks> VirtualNetworks::look(Deadline deadline) {
 std::vector<std::string> VirtualNetworks::unsupported(const NetworkConfig& config) {
     std::vector<std::string> out;
     if (!is_virtual(forward_mode(config))) return out;
-    if (!config.bridge || config.bridge->name.empty()) out.emplace_back("the network has no name for its bridge");
     if (config.virtual_port) out.emplace_back("a network with a bridge of its own has no virtual port");
     return out;
 }

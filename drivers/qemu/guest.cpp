@@ -360,9 +360,12 @@ void GuestCore::kill(bool graceful) {
     if (gone_) return;
     life.expect_kill();
     if (monitor) monitor->close(Error{Code::cancelled, fmt::format("{} is being stopped", who())});
-    ports.units.kill(unit, graceful);
-    if (graceful)
-        kill_timer_ = ports.loop.after(times.grace, [weak = weak_from_this()] {
+    // QEMU holds back changes of a qcow2 store's tables, and firmware never asks for them to be written, though for the
+    // guest its variables are safe.
+    const bool writes_back = config.os.nvram && config.os.nvram->format == "qcow2" && !kill_timer_;
+    ports.units.kill(unit, graceful || writes_back);
+    if (graceful || writes_back)
+        kill_timer_ = ports.loop.after(graceful ? times.grace : times.write_back, [weak = weak_from_this()] {
             if (const auto self = weak.lock()) self->ports.units.kill(self->unit, false);
         });
 }

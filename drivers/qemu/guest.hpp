@@ -28,6 +28,7 @@ struct GuestTimes {
     Duration sample{2000};     ///< the same for statistics
     Duration adoption{2000};   ///< how long taking up a guest waits for its monitor
     Duration grace{10000};     ///< from SIGTERM to SIGKILL
+    Duration write_back{500};  ///< the same when nobody asked for grace, but QEMU has something to write
     Duration reconnect{1000};  ///< until a lost monitor is tried again
     Duration unplug{5000};     ///< how long the guest has to let go of a device before the caller is told to wait
 };

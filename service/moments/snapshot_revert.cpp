@@ -86,6 +86,7 @@ void SnapshotBook::settle_definitions(Reversion& it) const {
     it.config = it.record.domain.empty() ? now : understand(it.record.domain, false).config;
     it.stored = it.record.inactive_domain.empty() ? it.config : understand(it.record.inactive_domain, false).config;
     for (auto* config : {&it.config, &it.stored}) {
+        *config = xml::without_live(std::move(*config));
         config->name = machine_.view_.name;  // it may have been renamed since
         config->uuid = machine_.view_.uuid;
         config->id.reset();

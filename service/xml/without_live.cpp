@@ -7,6 +7,9 @@ namespace virtbus::xml {
 namespace {
 
 constexpr std::string_view generated_taps[]{"vnet", "macvtap", "macvlan"};
+/// Where libvirt makes the sockets of channels that name none.
+constexpr std::string_view folders_of_channels[]{"/run/libvirt/qemu/channel/", "/var/run/libvirt/qemu/channel/",
+                                                 "/var/lib/libvirt/qemu/channel/"};
 
 void forget_alias(DeviceInfo& info) {
     if (!info.alias.starts_with("ua-")) info.alias.clear();
@@ -29,6 +32,18 @@ void forget_pty(ChardevType type, ChardevBackend& backend) {
     if (type != ChardevType::pty) return;
     for (auto& source : backend.sources) source.path.clear();
     std::erase_if(backend.sources, [](const ChardevSource& source) { return source == ChardevSource{}; });
+}
+
+/// A socket that was made for a channel when its machine was started, in a folder that goes with the run.
+void forget_socket(Channel& channel, const std::string& uuid) {
+    if (channel.type != ChardevType::unix_socket) return;
+    const auto own = '-' + uuid + "/guest/" + channel.info.alias + ".sock";
+    for (auto& source : channel.backend.sources) {
+        if (source.mode != "bind") continue;
+        bool generated = !channel.info.alias.empty() && source.path.ends_with(own);
+        for (const auto folder : folders_of_channels) generated = generated || source.path.starts_with(folder);
+        if (generated) source.path.clear();
+    }
 }
 
 void forget_ports(Graphics& graphics) {
@@ -81,6 +96,7 @@ DomainConfig without_live(DomainConfig config) {
     }
     for (auto& channel : d.channels) {
         forget_pty(channel.type, channel.backend);
+        forget_socket(channel, config.uuid);
         if (channel.target) channel.target->state.clear();
     }
     for (auto& graphics : d.graphics) forget_ports(graphics);

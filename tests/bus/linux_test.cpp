@@ -30,17 +30,24 @@ struct LinuxUnderTheDaemon : ::testing::Test {
         if (!succeeds("PATH=$PATH:/usr/sbin:/sbin command -v mkfs.ext4"))
             GTEST_SKIP() << "no mkfs.ext4 (package e2fsprogs)";
         make_initramfs();
-        ASSERT_TRUE(succeeds("truncate -s 32M " + disk() + " && PATH=$PATH:/usr/sbin:/sbin mkfs.ext4 -q " + disk()));
         ASSERT_TRUE(bed.start()) << read_file(bed.log());
         client = bed.connect();
+        kernel_ = kernel;
+    }
+    /// `firmware` is what stands in <os>: an attribute and an element.
+    void begin(const std::string& format = "raw", const std::string& attribute = "", const std::string& element = "") {
+        ASSERT_TRUE(succeeds("truncate -s 32M " + disk() + " && PATH=$PATH:/usr/sbin:/sbin mkfs.ext4 -q " + disk()));
+        if (format != "raw")
+            ASSERT_TRUE(succeeds("qemu-img convert -O " + format + " " + disk() + " " + disk() + ".new && mv " +
+                                 disk() + ".new " + disk()));
         path = text_of(
             client->call(root, manager, "DefineDomain", "sa{sv}",
-                         ("<domain type='qemu'><name>guest</name><memory unit='MiB'>256</memory><vcpu>1</vcpu>"
-                          "<os><type arch='x86_64' machine='q35'>hvm</type><kernel>" +
-                          kernel + "</kernel><initrd>" + initrd() +
+                         ("<domain type='qemu'><name>guest</name><memory unit='MiB'>256</memory><vcpu>1</vcpu><os " +
+                          attribute + "><type arch='x86_64' machine='q35'>hvm</type>" + element + "<kernel>" + kernel_ +
+                          "</kernel><initrd>" + initrd() +
                           "</initrd><cmdline>console=ttyS0 quiet</cmdline></os><features><acpi/></features><devices>"
-                          "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='" +
-                          disk() +
+                          "<disk type='file' device='disk'><driver name='qemu' type='" +
+                          format + "'/><source file='" + disk() +
                           "'/><target dev='vda' bus='virtio'/></disk><serial type='pty'/>"
                           "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
                           "</devices></domain>")
@@ -78,7 +85,8 @@ struct LinuxUnderTheDaemon : ::testing::Test {
         sd_bus_message_append(add.get(), "s", "type='signal',sender='org.virtbus1'");
         ASSERT_TRUE(client->send(add).wait().ok());
         ASSERT_EQ(text_of(client->call(path, domain, "Start", "a{sv}", 1, "paused", "b", 1)), "/");
-        const auto answer = client->call(path, domain, "OpenConsole", "sa{sv}", "", 0);
+        said.clear();
+        const auto answer = client->call(path, domain, "OpenConsole", "sa{sv}", "", 1, "force", "b", 1);
         ASSERT_TRUE(answer.ok()) << answer.message;
         int fd = -1;
         sd_bus_message_read_basic(answer.body.get(), 'h', &fd);
@@ -132,9 +140,13 @@ struct LinuxUnderTheDaemon : ::testing::Test {
     Fd console;
     Registration watch;
     int marks = 0;
+
+private:
+    std::string kernel_;
 };
 
 TEST_F(LinuxUnderTheDaemon, FreezesForASnapshotThawsAndShutsDown) {
+    begin();
     ASSERT_TRUE(does("mkdir -p /mnt && mount -t ext4 /dev/vda /mnt && echo before >/mnt/file"));
     EXPECT_TRUE(needs_recovery()) << "it is mounted, and nobody has frozen it";
     EXPECT_EQ(snapshot("early").error, error_prefix + "AgentUnavailable");
@@ -150,6 +162,7 @@ TEST_F(LinuxUnderTheDaemon, FreezesForASnapshotThawsAndShutsDown) {
 }
 
 TEST_F(LinuxUnderTheDaemon, LosesNothingThatItWritesWhileImagesAreMerged) {
+    begin();
     ASSERT_TRUE(does("mkdir -p /mnt && mount -t ext4 /dev/vda /mnt && cd /mnt"));
     ASSERT_TRUE(
         does("(for i in $(seq 100); do dd if=/dev/urandom of=f$i bs=32k count=2 conv=fsync 2>/dev/null; "
@@ -174,6 +187,30 @@ TEST_F(LinuxUnderTheDaemon, LosesNothingThatItWritesWhileImagesAreMerged) {
         succeeds("mkdir " + copy + " && PATH=$PATH:/usr/sbin:/sbin debugfs -R 'rdump / " + copy + "' " + disk()));
     EXPECT_EQ(output_of("wc -l <" + copy + "/sums"), "100\n");
     EXPECT_TRUE(succeeds("cd " + copy + " && md5sum -c sums"));
+}
+
+TEST_F(LinuxUnderTheDaemon, HasItsFirmwaresVariablesBackAfterARevert) {
+    if (::access("/usr/share/OVMF/OVMF_CODE_4M.fd", R_OK) != 0) GTEST_SKIP() << "no OVMF (package ovmf)";
+    begin("qcow2", "firmware='efi'", "<firmware><feature enabled='no' name='secure-boot'/></firmware>");
+    const auto variable = [](const std::string& name) {
+        return "/sys/firmware/efi/efivars/" + name + "-12345678-1234-1234-1234-123456789abc";
+    };
+    const auto write = [&](const std::string& name) {
+        return does("printf '\\007\\000\\000\\000value' >" + variable(name));
+    };
+    ASSERT_TRUE(write("Before"));
+    const auto moment = text_of(client->call(path, domain, "CreateSnapshot", "sa{sv}",
+                                             "<domainsnapshot><name>moment</name></domainsnapshot>", 0));
+    ASSERT_EQ(moment, path + "/snapshot/moment");
+    ASSERT_TRUE(write("After"));
+    ASSERT_EQ(text_of(client->call(moment, "org.virtbus1.Snapshot", "Revert", "a{sv}", 0)), "/");
+    EXPECT_TRUE(does("[ -e " + variable("Before") + " ] && [ ! -e " + variable("After") + " ]"));
+    EXPECT_TRUE(write("Later")) << "the store cannot be written any more";
+    ASSERT_TRUE(client->call(path, domain, "Stop", "a{sv}", 0).ok());
+    boot();
+    EXPECT_TRUE(does("[ -e " + variable("Before") + " ]"));
+    EXPECT_TRUE(does("[ ! -e " + variable("After") + " ]")) << "the store did not go back with the machine";
+    EXPECT_TRUE(does("[ -e " + variable("Later") + " ]"));
 }
 
 }  // namespace

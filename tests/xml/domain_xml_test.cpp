@@ -199,6 +199,22 @@ TEST(Live, PartsAreLeftOutOfADefinition) {
     EXPECT_PRED2(contains, format_domain(config), "<domain type='qemu' id='7'>");
 }
 
+TEST(Live, SocketsThatWereMadeForAMachineGoWithIt) {
+    auto config = parse("", R"(
+        <channel type='unix'><source mode='bind' path='/run/virtbus/qemu/4-c7a5fdbd-edaf-9455-926a-d65c16db1809/guest/channel0.sock'/>
+            <target type='virtio' name='a'/><alias name='channel0'/></channel>
+        <channel type='unix'><source mode='bind' path='/var/lib/libvirt/qemu/channel/target/domain-4-web/b'/>
+            <target type='virtio' name='b'/></channel>
+        <channel type='unix'><source mode='bind' path='/run/mine/guest/channel2.sock'/><target type='virtio' name='c'/>
+            <alias name='channel2'/></channel>
+        <channel type='unix'><source mode='connect' path='/run/libvirt/qemu/channel/d'/><target type='virtio' name='d'/></channel>)");
+    config.uuid = "c7a5fdbd-edaf-9455-926a-d65c16db1809";
+    const auto text = format_domain(config, {.inactive = true});
+    for (const auto* gone : {"/guest/channel0.sock", "target/domain-4-web"}) EXPECT_FALSE(contains(text, gone)) << gone;
+    for (const auto* kept : {"/run/mine/guest/channel2.sock", "/run/libvirt/qemu/channel/d"})
+        EXPECT_PRED2(contains, text, kept);
+}
+
 // ---- devices on their own
 
 TEST(Device, IsReadAndWritten) {
