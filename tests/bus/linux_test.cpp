@@ -86,6 +86,12 @@ struct LinuxUnderTheDaemon : ::testing::Test {
         ASSERT_TRUE(client->send(add).wait().ok());
         ASSERT_EQ(text_of(client->call(path, domain, "Start", "a{sv}", 1, "paused", "b", 1)), "/");
         said.clear();
+        open_console();
+        ASSERT_TRUE(client->call(path, domain, "Resume", "a{sv}", 0).ok());
+        ASSERT_TRUE(eventually([&] { return said.find("virtbus-guest: ready") != said.npos; }));
+    }
+    void open_console() {
+        watch.reset();
         const auto answer = client->call(path, domain, "OpenConsole", "sa{sv}", "", 1, "force", "b", 1);
         ASSERT_TRUE(answer.ok()) << answer.message;
         int fd = -1;
@@ -97,8 +103,6 @@ struct LinuxUnderTheDaemon : ::testing::Test {
             if (got > 0) said.append(buffer, static_cast<std::size_t>(got));
             if (got == 0) watch.reset();
         });
-        ASSERT_TRUE(client->call(path, domain, "Resume", "a{sv}", 0).ok());
-        ASSERT_TRUE(eventually([&] { return said.find("virtbus-guest: ready") != said.npos; }));
     }
     template <class Condition>
     bool eventually(Condition condition) {
@@ -211,6 +215,21 @@ TEST_F(LinuxUnderTheDaemon, HasItsFirmwaresVariablesBackAfterARevert) {
     EXPECT_TRUE(does("[ -e " + variable("Before") + " ]"));
     EXPECT_TRUE(does("[ ! -e " + variable("After") + " ]")) << "the store did not go back with the machine";
     EXPECT_TRUE(does("[ -e " + variable("Later") + " ]"));
+}
+
+TEST_F(LinuxUnderTheDaemon, GoesBackToAMomentWhoseMemoryWasSavedWhileItRan) {
+    begin("qcow2");
+    ASSERT_TRUE(does("touch /tmp/before"));
+    const auto xml = "<domainsnapshot><name>moment</name><memory snapshot='external' file='" + (bed.folder / "memory") +
+                     "'/></domainsnapshot>";
+    const auto taken = client->call(path, domain, "CreateSnapshot", "sa{sv}", xml.c_str(), 1, "live", "b", 1);
+    ASSERT_TRUE(taken.ok()) << taken.error << ": " << taken.message;
+    EXPECT_EQ(property(*client, path, domain, "State"), "running");
+    ASSERT_TRUE(does("touch /tmp/after"));
+    ASSERT_EQ(text_of(client->call(path + "/snapshot/moment", "org.virtbus1.Snapshot", "Revert", "a{sv}", 0)), "/");
+    EXPECT_EQ(property(*client, path, domain, "State"), "running");
+    open_console();
+    EXPECT_TRUE(does("[ -e /tmp/before ] && [ ! -e /tmp/after ]"));
 }
 
 }  // namespace
