@@ -556,5 +556,18 @@ TEST_F(ImagesTest, TheToolsRunWithinLimits) {
     EXPECT_EQ(content(path("limits.txt")), "1048576\n600\n64\n");
 }
 
+TEST_F(ImagesTest, WithoutIoUringItGoesTheOldWay) {
+    shell("qemu-img create -q -f qcow2 disk 1M");
+    programs.image_tool = program(
+        "old", fmt::format("echo call >>{}/calls; case \"$*\" in *io_uring*) echo 'qemu-img: Could not open it: "
+                           "Unable to use io_uring: no' >&2; exit 1;; esac; exec qemu-img \"$@\"",
+                           folder.path));
+    qemu::QemuImages old{bed.ports, programs};
+    run(old.take(image("disk"), "one", {}));
+    run(old.take(image("disk"), "two", {}));
+    EXPECT_EQ(run(old.examine(image("disk"), {})).tags, (std::vector<std::string>{"one", "two"}));
+    EXPECT_EQ(content(path("calls")), "call\ncall\ncall\n") << "it is tried once";
+}
+
 }  // namespace
 }  // namespace virtbus::tests

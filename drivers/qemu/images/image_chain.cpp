@@ -164,8 +164,9 @@ json block_node(const OpenImage& image, HandedFds& handed) {
     return node;
 }
 
-std::string alone(const OpenImage& image, HandedFds& handed) {
+std::string alone(const OpenImage& image, HandedFds& handed, bool ring) {
     auto node = block_node(image, handed);
+    if (ring) node["file"]["aio"] = "io_uring";
     if (has_backing(image.header.format)) node["backing"] = nullptr;
     return "json:" + node.dump();
 }

@@ -46,8 +46,8 @@ struct HandedFds {
 };
 /// The image for QEMU's block layer, without `backing` and `node-name`.
 nlohmann::json block_node(const OpenImage& image, HandedFds& handed);
-/// The image alone, as the name that qemu-img takes.
-std::string alone(const OpenImage& image, HandedFds& handed);
+/// The image alone, as the name that qemu-img takes. With `ring` its many small reads and writes go through io_uring.
+std::string alone(const OpenImage& image, HandedFds& handed, bool ring);
 
 /// An empty file or block device that is to become an image. It goes again unless it is kept.
 class NewImage {

@@ -42,6 +42,7 @@ private:
 
     Ports& ports_;
     ImagePrograms programs_;
+    bool ring_ = true;  ///< until it turns out that it cannot be had
 };
 
 }  // namespace virtbus::qemu
