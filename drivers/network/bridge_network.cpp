@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <exception>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "network/bridge.hpp"
@@ -78,6 +80,21 @@ struct HostSide {
     }
 };
 
+/// A bridge whose maker may have given up waiting; it goes unless somebody takes it.
+struct NewBridge {
+    std::string name;
+    int index = 0;
+    ~NewBridge() {
+        if (index == 0) return;
+        try {
+            clear_bridge(index, name);
+            remove_bridge(name, index);
+        } catch (const Error&) {
+            // Nobody is left to be told; the next start of the network says that the name is taken.
+        }
+    }
+};
+
 /// The bridge of that record, also one that was being made when the daemon died; 0 when it is gone.
 int index_of(const NetworkRecord& record) {
     if (record.index) return bridge_is_there(record.bridge, record.index) ? record.index : 0;
@@ -147,6 +164,7 @@ Task<> BridgeNetwork::start(Deadline deadline, std::stop_token stop, std::functi
     }
     recorded_ = {};
     if (!failure) co_return;
+    if (record_.index == 0) std::rethrow_exception(failure);  // there is no bridge yet, and nothing without one
     try {
         co_await this->stop(in(undo_patience));
     } catch (const Error& error) {
@@ -159,17 +177,14 @@ Task<> BridgeNetwork::build(Deadline deadline, std::stop_token stop, const std::
     const auto setting = bridge_setting(config_);
     recorded(driver_state());
     auto make = [setting, bandwidth = bandwidth_of(config_)] {
-        const int index = make_bridge(setting);
-        try {
-            if (bandwidth.inbound || bandwidth.outbound) limit_bridge(index, setting.name, bandwidth);
-        } catch (...) {
-            clear_bridge(index, setting.name);
-            remove_bridge(setting.name, index);
-            throw;
-        }
-        return index;
+        auto made = std::make_shared<NewBridge>();
+        made->name = setting.name;
+        made->index = make_bridge(setting);
+        if (bandwidth.inbound || bandwidth.outbound) limit_bridge(made->index, setting.name, bandwidth);
+        return made;
     };
-    record_.index = co_await host_->ports.workers.run("making bridge " + setting.name, make, deadline, stop);
+    const auto made = co_await host_->ports.workers.run("making bridge " + setting.name, make, deadline, stop);
+    record_.index = std::exchange(made->index, 0);
     recorded_ = recorded;
     recorded(driver_state());
 
