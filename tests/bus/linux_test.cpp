@@ -1,26 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // A real Linux under the real daemon: its agent freezes the file systems for a snapshot, thaws them, and shuts down;
 // what it writes while images are merged is there afterwards.
-#include <sys/socket.h>
-
 #include <filesystem>
 
-#include "tests/bus/daemon.hpp"
+#include "tests/bus/guest_shell.hpp"
 #include "tests/support/kernel.hpp"
+#include "tests/support/shell.hpp"
 
 namespace virtbus::tests {
 namespace {
-
-std::string output_of(const std::string& command) {
-    std::string out;
-    FILE* pipe = ::popen(command.c_str(), "r");
-    for (int c; pipe && (c = std::fgetc(pipe)) != EOF;) out += static_cast<char>(c);
-    if (pipe) ::pclose(pipe);
-    return out;
-}
-bool succeeds(const std::string& command) {
-    return std::system(("{ " + command + "; } >/dev/null 2>&1").c_str()) == 0;
-}
 
 struct LinuxUnderTheDaemon : ::testing::Test {
     void SetUp() override {
@@ -57,11 +45,11 @@ struct LinuxUnderTheDaemon : ::testing::Test {
         boot();
     }
     void TearDown() override {
-        watch.reset();
+        shell.close();
         if (client) client->call(path, domain, "Stop", "a{sv}", 0);
         client.reset();
         bed.stop();
-        if (HasFailure()) std::fprintf(stderr, "%s\n%s", said.c_str(), read_file(bed.log()).c_str());
+        if (HasFailure()) std::fprintf(stderr, "%s\n%s", shell.said.c_str(), read_file(bed.log()).c_str());
     }
     std::string initrd() const { return bed.folder / "initrd"; }
     std::string disk() const { return bed.folder / "disk"; }
@@ -85,44 +73,20 @@ struct LinuxUnderTheDaemon : ::testing::Test {
         sd_bus_message_append(add.get(), "s", "type='signal',sender='org.virtbus1'");
         ASSERT_TRUE(client->send(add).wait().ok());
         ASSERT_EQ(text_of(client->call(path, domain, "Start", "a{sv}", 1, "paused", "b", 1)), "/");
-        said.clear();
-        open_console();
+        shell.said.clear();
+        ASSERT_EQ(shell.open(*client, path), "");
         ASSERT_TRUE(client->call(path, domain, "Resume", "a{sv}", 0).ok());
-        ASSERT_TRUE(eventually([&] { return said.find("virtbus-guest: ready") != said.npos; }));
-    }
-    void open_console() {
-        watch.reset();
-        const auto answer = client->call(path, domain, "OpenConsole", "sa{sv}", "", 1, "force", "b", 1);
-        ASSERT_TRUE(answer.ok()) << answer.message;
-        int fd = -1;
-        sd_bus_message_read_basic(answer.body.get(), 'h', &fd);
-        console = Fd{::fcntl(fd, F_DUPFD_CLOEXEC, 3)};
-        watch = bed.loop.watch(console.get(), readable, [this](unsigned) {
-            char buffer[4096];
-            const auto got = ::recv(console.get(), buffer, sizeof buffer, MSG_DONTWAIT);
-            if (got > 0) said.append(buffer, static_cast<std::size_t>(got));
-            if (got == 0) watch.reset();
-        });
+        ASSERT_TRUE(shell.is_ready());
     }
     template <class Condition>
     bool eventually(Condition condition) {
         const auto tick = bed.loop_tick();
         return bed.loop.run_until(condition, patience);
     }
-    /// The guest's shell does it and says that it could.
-    bool does(const std::string& command) {
-        const auto number = std::to_string(++marks);
-        const auto line =
-            "if " + command + "; then echo do''ne-" + number + "; else echo fai''led-" + number + "; fi\n";
-        ::send(console.get(), line.data(), line.size(), MSG_NOSIGNAL);
-        const auto done = "done-" + number + "\r", failed = "failed-" + number + "\r";
-        eventually([&] { return said.find(done) != said.npos || said.find(failed) != said.npos; });
-        return said.find(done) != said.npos;
-    }
     /// The agent answers from here on.
     void start_agent() {
-        ASSERT_TRUE(
-            does("mkdir -p /var/run /run && /sbin/qemu-ga -m virtio-serial -p /dev/vport*p1 -t /tmp -f /tmp/pid -d"));
+        ASSERT_TRUE(shell.does(
+            "mkdir -p /var/run /run && /sbin/qemu-ga -m virtio-serial -p /dev/vport*p1 -t /tmp -f /tmp/pid -d"));
         ASSERT_TRUE(eventually([&] {
             return std::any_of(client->signals.begin(), client->signals.end(),
                                [&](const auto& one) { return one.path == path && one.member == "AgentChanged"; });
@@ -140,10 +104,8 @@ struct LinuxUnderTheDaemon : ::testing::Test {
 
     DaemonBed bed{false};
     std::unique_ptr<Client> client;
-    std::string path, said;
-    Fd console;
-    Registration watch;
-    int marks = 0;
+    GuestShell shell{bed};
+    std::string path;
 
 private:
     std::string kernel_;
@@ -151,7 +113,7 @@ private:
 
 TEST_F(LinuxUnderTheDaemon, FreezesForASnapshotThawsAndShutsDown) {
     begin();
-    ASSERT_TRUE(does("mkdir -p /mnt && mount -t ext4 /dev/vda /mnt && echo before >/mnt/file"));
+    ASSERT_TRUE(shell.does("mkdir -p /mnt && mount -t ext4 /dev/vda /mnt && echo before >/mnt/file"));
     EXPECT_TRUE(needs_recovery()) << "it is mounted, and nobody has frozen it";
     EXPECT_EQ(snapshot("early").error, error_prefix + "AgentUnavailable");
     start_agent();
@@ -159,7 +121,7 @@ TEST_F(LinuxUnderTheDaemon, FreezesForASnapshotThawsAndShutsDown) {
     ASSERT_TRUE(taken.ok()) << taken.error << ": " << taken.message;
     EXPECT_FALSE(needs_recovery()) << "the image was frozen with a file system that was not";
     EXPECT_EQ(output_of("PATH=$PATH:/usr/sbin:/sbin debugfs -R 'cat /file' " + disk() + " 2>/dev/null"), "before\n");
-    EXPECT_TRUE(does("echo after >/mnt/file && sync")) << "it is still frozen";
+    EXPECT_TRUE(shell.does("echo after >/mnt/file && sync")) << "it is still frozen";
 
     ASSERT_TRUE(client->call(path, domain, "Shutdown", "a{sv}", 1, "mode", "s", "agent").ok());
     EXPECT_TRUE(eventually([&] { return property(*client, path, domain, "State") == "shutoff"; }));
@@ -167,12 +129,12 @@ TEST_F(LinuxUnderTheDaemon, FreezesForASnapshotThawsAndShutsDown) {
 
 TEST_F(LinuxUnderTheDaemon, LosesNothingThatItWritesWhileImagesAreMerged) {
     begin();
-    ASSERT_TRUE(does("mkdir -p /mnt && mount -t ext4 /dev/vda /mnt && cd /mnt"));
+    ASSERT_TRUE(shell.does("mkdir -p /mnt && mount -t ext4 /dev/vda /mnt && cd /mnt"));
     ASSERT_TRUE(
-        does("(for i in $(seq 100); do dd if=/dev/urandom of=f$i bs=32k count=2 conv=fsync 2>/dev/null; "
-             "md5sum f$i >>sums; done; sync; echo all''-written) & true"));
+        shell.does("(for i in $(seq 100); do dd if=/dev/urandom of=f$i bs=32k count=2 conv=fsync 2>/dev/null; "
+                   "md5sum f$i >>sums; done; sync; echo all''-written) & true"));
     int merged = 0;
-    while (said.find("all-written\r") == said.npos) {
+    while (!shell.has("all-written\r")) {
         const auto name = "s" + std::to_string(++merged),
                    xml = "<domainsnapshot><name>" + name + "</name></domainsnapshot>";
         const auto taken = client->call(path, domain, "CreateSnapshot", "sa{sv}", xml.c_str(), 1, "disk-only", "b", 1);
@@ -181,7 +143,7 @@ TEST_F(LinuxUnderTheDaemon, LosesNothingThatItWritesWhileImagesAreMerged) {
         ASSERT_TRUE(removed.ok()) << removed.message;
     }
     EXPECT_GE(merged, 2);
-    ASSERT_TRUE(does("cd / && umount /mnt"));
+    ASSERT_TRUE(shell.does("cd / && umount /mnt"));
     ASSERT_TRUE(client->call(path, domain, "Stop", "a{sv}", 0).ok());
     EXPECT_NE(text_of(client->call(path, domain, "GetXML", "a{sv}", 0)).find("<source file='" + disk() + "'/>"),
               std::string::npos);
@@ -200,7 +162,7 @@ TEST_F(LinuxUnderTheDaemon, HasItsFirmwaresVariablesBackAfterARevert) {
         return "/sys/firmware/efi/efivars/" + name + "-12345678-1234-1234-1234-123456789abc";
     };
     const auto write = [&](const std::string& name) {
-        return does("printf '\\007\\000\\000\\000value' >" + variable(name));
+        return shell.does("printf '\\007\\000\\000\\000value' >" + variable(name));
     };
     ASSERT_TRUE(write("Before"));
     const auto moment = text_of(client->call(path, domain, "CreateSnapshot", "sa{sv}",
@@ -208,28 +170,28 @@ TEST_F(LinuxUnderTheDaemon, HasItsFirmwaresVariablesBackAfterARevert) {
     ASSERT_EQ(moment, path + "/snapshot/moment");
     ASSERT_TRUE(write("After"));
     ASSERT_EQ(text_of(client->call(moment, "org.virtbus1.Snapshot", "Revert", "a{sv}", 0)), "/");
-    EXPECT_TRUE(does("[ -e " + variable("Before") + " ] && [ ! -e " + variable("After") + " ]"));
+    EXPECT_TRUE(shell.does("[ -e " + variable("Before") + " ] && [ ! -e " + variable("After") + " ]"));
     EXPECT_TRUE(write("Later")) << "the store cannot be written any more";
     ASSERT_TRUE(client->call(path, domain, "Stop", "a{sv}", 0).ok());
     boot();
-    EXPECT_TRUE(does("[ -e " + variable("Before") + " ]"));
-    EXPECT_TRUE(does("[ ! -e " + variable("After") + " ]")) << "the store did not go back with the machine";
-    EXPECT_TRUE(does("[ -e " + variable("Later") + " ]"));
+    EXPECT_TRUE(shell.does("[ -e " + variable("Before") + " ]"));
+    EXPECT_TRUE(shell.does("[ ! -e " + variable("After") + " ]")) << "the store did not go back with the machine";
+    EXPECT_TRUE(shell.does("[ -e " + variable("Later") + " ]"));
 }
 
 TEST_F(LinuxUnderTheDaemon, GoesBackToAMomentWhoseMemoryWasSavedWhileItRan) {
     begin("qcow2");
-    ASSERT_TRUE(does("touch /tmp/before"));
+    ASSERT_TRUE(shell.does("touch /tmp/before"));
     const auto xml = "<domainsnapshot><name>moment</name><memory snapshot='external' file='" + (bed.folder / "memory") +
                      "'/></domainsnapshot>";
     const auto taken = client->call(path, domain, "CreateSnapshot", "sa{sv}", xml.c_str(), 1, "live", "b", 1);
     ASSERT_TRUE(taken.ok()) << taken.error << ": " << taken.message;
     EXPECT_EQ(property(*client, path, domain, "State"), "running");
-    ASSERT_TRUE(does("touch /tmp/after"));
+    ASSERT_TRUE(shell.does("touch /tmp/after"));
     ASSERT_EQ(text_of(client->call(path + "/snapshot/moment", "org.virtbus1.Snapshot", "Revert", "a{sv}", 0)), "/");
     EXPECT_EQ(property(*client, path, domain, "State"), "running");
-    open_console();
-    EXPECT_TRUE(does("[ -e /tmp/before ] && [ ! -e /tmp/after ]"));
+    ASSERT_EQ(shell.open(*client, path), "");
+    EXPECT_TRUE(shell.does("[ -e /tmp/before ] && [ ! -e /tmp/after ]"));
 }
 
 }  // namespace

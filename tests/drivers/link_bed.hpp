@@ -16,6 +16,7 @@
 #include "service/host/spawner.hpp"
 #include "service/host/workers.hpp"
 #include "tests/support/run.hpp"
+#include "tests/support/shell.hpp"
 #include "virtbus/error.hpp"
 
 namespace virtbus::tests {
@@ -30,15 +31,6 @@ inline bool enter_namespaces() {
             "ip link set lo up && ip link add br0 type bridge && ip link set br0 up && "
             "ip link add card0 type veth peer name card1 && ip link set card0 up && ip link set card1 up") == 0;
     return entered;
-}
-
-/// What the command writes, both ways.
-inline std::string output_of(const std::string& command) {
-    std::string out;
-    FILE* pipe = ::popen((command + " 2>&1").c_str(), "r");
-    for (int c; pipe && (c = std::fgetc(pipe)) != EOF;) out += static_cast<char>(c);
-    if (pipe) ::pclose(pipe);
-    return out;
 }
 
 inline bool is_there(const std::string& device) {

@@ -24,6 +24,7 @@
 #include "network/dnsmasq.hpp"
 #include "systemd/plain_units.hpp"
 #include "tests/drivers/host_bed.hpp"
+#include "tests/support/shell.hpp"
 
 namespace virtbus::network {
 namespace {
@@ -31,6 +32,8 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using tests::content;
+using tests::output_of;
 
 constexpr const char* reserved_mac = "52:54:00:00:00:01";
 constexpr const char* other_mac = "52:54:00:00:00:02";
@@ -80,20 +83,6 @@ const Namespaces& namespaces() {
         return result;
     }();
     return all;
-}
-
-std::string content(const std::string& path) {
-    std::ostringstream text;
-    text << std::ifstream{path}.rdbuf();
-    return text.str();
-}
-
-std::string output_of(const std::string& command) {
-    std::string text;
-    auto* pipe = ::popen((command + " 2>&1").c_str(), "re");
-    for (int c = 0; pipe && (c = std::fgetc(pipe)) != EOF;) text += static_cast<char>(c);
-    if (pipe) ::pclose(pipe);
-    return text;
 }
 
 /// What the client's namespace says to a command.

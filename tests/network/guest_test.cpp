@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // A real guest on virtual networks: it gets addresses, keeps its links over a restart of the network and of the daemon,
 // and is not started on a network that is down.
-#include <sys/socket.h>
-
+#include "tests/bus/guest_shell.hpp"
 #include "tests/network/network_bed.hpp"
 #include "tests/support/kernel.hpp"
 
@@ -22,7 +21,7 @@ struct GuestOnNetworks : NetworkBed {
         ASSERT_EQ(std::system((std::string{script} + " " + initrd()).c_str()), 0);
     }
     void TearDown() override {
-        watch.reset();
+        shell.close();
         if (client && !guest.empty()) client->call(guest, domain, "Stop", "a{sv}", 0);
         NetworkBed::TearDown();
     }
@@ -46,40 +45,12 @@ struct GuestOnNetworks : NetworkBed {
     void boot() {
         auto answer = client->call(guest, domain, "Start", "a{sv}", 1, "paused", "b", 1);
         ASSERT_TRUE(answer.ok()) << answer.message;
-        open_console();
+        ASSERT_EQ(shell.open(*client, guest), "");
         ASSERT_TRUE(client->call(guest, domain, "Resume", "a{sv}", 0).ok());
-        ASSERT_TRUE(eventually([&] { return said.find("virtbus-guest: ready") != said.npos; })) << said;
+        ASSERT_TRUE(shell.is_ready()) << shell.said;
     }
-    void open_console() {
-        watch.reset();
-        const auto answer = client->call(guest, domain, "OpenConsole", "sa{sv}", "", 1, "force", "b", 1);
-        ASSERT_TRUE(answer.ok()) << answer.message;
-        int fd = -1;
-        sd_bus_message_read_basic(answer.body.get(), 'h', &fd);
-        console = Fd{::fcntl(fd, F_DUPFD_CLOEXEC, 3)};
-        watch = bed.loop.watch(console.get(), readable, [this](unsigned) {
-            char buffer[4096];
-            const auto got = ::recv(console.get(), buffer, sizeof buffer, MSG_DONTWAIT);
-            if (got > 0) said.append(buffer, static_cast<std::size_t>(got));
-            if (got == 0) watch.reset();
-        });
-    }
-    /// The guest's shell does it and says that it could.
-    bool does(const std::string& command) {
-        const auto mark = "done-" + std::to_string(++marks_), failed = "failed-" + std::to_string(marks_);
-        const auto line = "if " + command + "; then echo do''ne-" + std::to_string(marks_) + "; else echo fai''led-" +
-                          std::to_string(marks_) + "; fi\n";
-        ::send(console.get(), line.data(), line.size(), MSG_NOSIGNAL);
-        eventually([&] { return said.find(mark) != said.npos || said.find(failed) != said.npos; });
-        return said.find(mark) != said.npos;
-    }
-
-    std::string kernel, guest, said;
-    Fd console;
-    Registration watch;
-
-private:
-    int marks_ = 0;
+    std::string kernel, guest;
+    GuestShell shell{bed};
 };
 
 constexpr const char* first =
@@ -95,31 +66,31 @@ TEST_F(GuestOnNetworks, ItPingsOnBothAndKeepsItsLinks) {
     define_guest(card("first", "52:54:00:00:61:01") + card("second", "52:54:00:00:62:01"));
     boot();
     ASSERT_TRUE(
-        does("ip link set eth0 up && ip link set eth1 up && ip addr add 192.168.62.2/24 dev eth1 && "
-             "ip -6 addr add fd00:62::2/64 dev eth1"))
-        << said;
-    EXPECT_TRUE(does("udhcpc -i eth0 -n -q -t 10 -s /bin/true 2>&1 | grep -q obtained")) << said;
+        shell.does("ip link set eth0 up && ip link set eth1 up && ip addr add 192.168.62.2/24 dev eth1 && "
+                   "ip -6 addr add fd00:62::2/64 dev eth1"))
+        << shell.said;
+    EXPECT_TRUE(shell.does("udhcpc -i eth0 -n -q -t 10 -s /bin/true 2>&1 | grep -q obtained")) << shell.said;
     EXPECT_NE(leases(one).find("52:54:00:00:61:01"), std::string::npos);
-    ASSERT_TRUE(does("ip addr add 192.168.61.2/24 dev eth0"));
-    EXPECT_TRUE(does("ping -c 1 -W 5 192.168.61.1")) << said;
-    EXPECT_TRUE(does("ping -c 1 -W 5 192.168.62.1")) << said;
-    EXPECT_TRUE(does("ping -c 3 -W 5 fd00:62::1")) << said;
+    ASSERT_TRUE(shell.does("ip addr add 192.168.61.2/24 dev eth0"));
+    EXPECT_TRUE(shell.does("ping -c 1 -W 5 192.168.61.1")) << shell.said;
+    EXPECT_TRUE(shell.does("ping -c 1 -W 5 192.168.62.1")) << shell.said;
+    EXPECT_TRUE(shell.does("ping -c 3 -W 5 fd00:62::1")) << shell.said;
 
     ASSERT_TRUE(verb(one, "Stop").ok());
-    EXPECT_FALSE(does("ping -c 1 -W 1 192.168.61.1"));
-    EXPECT_TRUE(does("ping -c 1 -W 5 192.168.62.1")) << said;
+    EXPECT_FALSE(shell.does("ping -c 1 -W 1 192.168.61.1"));
+    EXPECT_TRUE(shell.does("ping -c 1 -W 5 192.168.62.1")) << shell.said;
     ASSERT_TRUE(verb(one, "Start").ok());
-    EXPECT_TRUE(does("ping -c 1 -W 5 192.168.61.1")) << said;
+    EXPECT_TRUE(shell.does("ping -c 1 -W 5 192.168.61.1")) << shell.said;
 
     restart(SIGKILL);
     ASSERT_EQ(property(*client, guest, domain, "State"), "running");
-    open_console();
-    EXPECT_TRUE(does("ping -c 1 -W 5 192.168.61.1")) << said;
+    ASSERT_EQ(shell.open(*client, guest), "");
+    EXPECT_TRUE(shell.does("ping -c 1 -W 5 192.168.61.1")) << shell.said;
     ASSERT_TRUE(verb(two, "Stop").ok());
     ASSERT_TRUE(verb(two, "Start").ok());
-    EXPECT_TRUE(does("ping -c 1 -W 5 192.168.62.1")) << said;
+    EXPECT_TRUE(shell.does("ping -c 1 -W 5 192.168.62.1")) << shell.said;
 
-    watch.reset();
+    shell.close();
     ASSERT_TRUE(client->call(guest, domain, "Stop", "a{sv}", 0).ok());
     EXPECT_EQ(say("ip -br link | grep -E 'vnet|tap'").text, "");
 }
@@ -128,10 +99,10 @@ TEST_F(GuestOnNetworks, ItMovesToAnotherNetworkWhileItRuns) {
     const auto one = up(xml("first", first)), two = up(xml("second", second));
     define_guest(card("first", "52:54:00:00:61:01"));
     boot();
-    ASSERT_TRUE(
-        does("ip link set eth0 up && ip addr add 192.168.61.2/24 dev eth0 && ip addr add 192.168.62.2/24 dev eth0"))
-        << said;
-    EXPECT_TRUE(does("ping -c 1 -W 5 192.168.61.1")) << said;
+    ASSERT_TRUE(shell.does(
+        "ip link set eth0 up && ip addr add 192.168.61.2/24 dev eth0 && ip addr add 192.168.62.2/24 dev eth0"))
+        << shell.said;
+    EXPECT_TRUE(shell.does("ping -c 1 -W 5 192.168.61.1")) << shell.said;
     const auto change = [&](const std::string& device) {
         return client->call(guest, domain, "UpdateDevice", "sa{sv}", device.c_str(), 1, "scope", "s", "live");
     };
@@ -142,15 +113,15 @@ TEST_F(GuestOnNetworks, ItMovesToAnotherNetworkWhileItRuns) {
     ASSERT_TRUE(answer.ok()) << answer.message;
     EXPECT_EQ(text_of_network(one).find("connections"), std::string::npos) << text_of_network(one);
     EXPECT_NE(text_of_network(two).find("connections='1'"), std::string::npos) << text_of_network(two);
-    EXPECT_TRUE(does("ping -c 3 -W 5 192.168.62.1")) << said;
-    EXPECT_FALSE(does("ping -c 1 -W 1 192.168.61.1"));
+    EXPECT_TRUE(shell.does("ping -c 3 -W 5 192.168.62.1")) << shell.said;
+    EXPECT_FALSE(shell.does("ping -c 1 -W 1 192.168.61.1"));
 
     // As it was told, it is: over restarts of the network and of the daemon.
     ASSERT_TRUE(verb(two, "Stop").ok());
     ASSERT_TRUE(verb(two, "Start").ok());
-    EXPECT_TRUE(does("ping -c 3 -W 5 192.168.62.1")) << said;
+    EXPECT_TRUE(shell.does("ping -c 3 -W 5 192.168.62.1")) << shell.said;
     restart(SIGKILL);
-    open_console();
+    ASSERT_EQ(shell.open(*client, guest), "");
     EXPECT_NE(text_of_network(two).find("connections='1'"), std::string::npos) << text_of_network(two);
 
     // The link alone, as somebody who knows nothing of what the network filled in would say it.
@@ -158,15 +129,15 @@ TEST_F(GuestOnNetworks, ItMovesToAnotherNetworkWhileItRuns) {
     down.insert(down.find("</interface>"), "<link state='down'/>");
     answer = change(down);
     ASSERT_TRUE(answer.ok()) << answer.message;
-    EXPECT_FALSE(does("ping -c 1 -W 1 192.168.62.1"));
+    EXPECT_FALSE(shell.does("ping -c 1 -W 1 192.168.62.1"));
     down.replace(down.find("down"), 4, "up");
     answer = change(down);
     ASSERT_TRUE(answer.ok()) << answer.message;
-    EXPECT_TRUE(does("ping -c 3 -W 5 192.168.62.1")) << said;
+    EXPECT_TRUE(shell.does("ping -c 3 -W 5 192.168.62.1")) << shell.said;
 
     answer = change(card("third", "52:54:00:00:61:01"));
     EXPECT_EQ(answer.error, error_prefix + "NoSuchNetwork") << answer.message;
-    EXPECT_TRUE(does("ping -c 1 -W 5 192.168.62.1")) << said;
+    EXPECT_TRUE(shell.does("ping -c 1 -W 5 192.168.62.1")) << shell.said;
 }
 
 TEST_F(GuestOnNetworks, ItTalksThroughACardThatAPoolHasGivenIt) {
@@ -178,12 +149,12 @@ TEST_F(GuestOnNetworks, ItTalksThroughACardThatAPoolHasGivenIt) {
     define_guest(card("pool", "52:54:00:00:63:01"));
     boot();
     EXPECT_NE(say("ip -d link show type macvtap").text.find("@card0"), std::string::npos);
-    ASSERT_TRUE(does("ip link set eth0 up && ip addr add 192.168.63.2/24 dev eth0")) << said;
-    EXPECT_TRUE(does("ping -c 3 -W 5 192.168.63.1")) << said;
+    ASSERT_TRUE(shell.does("ip link set eth0 up && ip addr add 192.168.63.2/24 dev eth0")) << shell.said;
+    EXPECT_TRUE(shell.does("ping -c 3 -W 5 192.168.63.1")) << shell.said;
     restart(SIGKILL);
-    open_console();
-    EXPECT_TRUE(does("ping -c 1 -W 5 192.168.63.1")) << said;
-    watch.reset();
+    ASSERT_EQ(shell.open(*client, guest), "");
+    EXPECT_TRUE(shell.does("ping -c 1 -W 5 192.168.63.1")) << shell.said;
+    shell.close();
     ASSERT_TRUE(client->call(guest, domain, "Stop", "a{sv}", 0).ok());
     EXPECT_EQ(say("ip -br link show type macvtap").text, "");
     say("ip link del card0");

@@ -16,7 +16,7 @@ inline constexpr const char* network = "org.virtbus1.Network";
 
 class NetworkBed : public ::testing::Test {
 protected:
-    static void SetUpTestSuite() { entered_ = enter_own_network(); }
+    static void SetUpTestSuite() { entered_ = enter_network_namespace(); }
     void SetUp() override {
         if (!entered_) GTEST_SKIP() << "a network namespace needs root";
         write_client_script();

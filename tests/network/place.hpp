@@ -8,34 +8,12 @@
 #include <unistd.h>
 
 #include <csignal>
-#include <cstdio>
-#include <cstdlib>
 #include <stdexcept>
 #include <string>
 
+#include "tests/support/network_namespace.hpp"
+
 namespace virtbus::tests {
-
-struct Said {
-    int status = -1;
-    std::string text;  ///< both outputs
-    bool ok() const { return status == 0; }
-};
-
-inline Said say(const std::string& command) {
-    Said said;
-    FILE* pipe = ::popen(("{ " + command + "; } 2>&1").c_str(), "r");
-    if (!pipe) throw std::runtime_error{"no shell"};
-    for (int c; (c = std::fgetc(pipe)) != EOF;) said.text += static_cast<char>(c);
-    const int status = ::pclose(pipe);
-    said.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-    return said;
-}
-
-/// Makes this process's network its own; false when it may not. Before threads start: each has its own namespace.
-inline bool enter_own_network() {
-    static const bool entered = ::unshare(CLONE_NEWNET) == 0 && say("ip link set lo up").ok();
-    return entered;
-}
 
 /// A machine with a network of its own, which a cable (veth) connects with the test's.
 class Place {

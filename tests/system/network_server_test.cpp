@@ -18,26 +18,15 @@
 #include "systemd/manager_bus.hpp"
 #include "systemd/transient_units.hpp"
 #include "tests/drivers/host_bed.hpp"
+#include "tests/support/shell.hpp"
 
 namespace virtbus::network {
 namespace {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-std::string content(const std::string& path) {
-    std::ostringstream text;
-    text << std::ifstream{path}.rdbuf();
-    return text.str();
-}
-
-std::string output_of(const std::string& command) {
-    std::string text;
-    auto* pipe = ::popen((command + " 2>&1").c_str(), "re");
-    for (int c = 0; pipe && (c = std::fgetc(pipe)) != EOF;) text += static_cast<char>(c);
-    if (pipe) ::pclose(pipe);
-    return text;
-}
+using tests::content;
+using tests::output_of;
 
 struct NetworkServerTest : ::testing::Test {
     static std::unique_ptr<Units> make_units(Loop& loop) {
