@@ -84,7 +84,8 @@ void hand_over_files(const Fd& folder, const Account& account) {
     while (const auto* entry = dir ? ::readdir(dir.get()) : nullptr) {
         const Fd file{::openat(folder.get(), entry->d_name, O_PATH | O_NOFOLLOW | O_CLOEXEC)};
         struct stat facts{};
-        const bool plain = file && ::fstat(file.get(), &facts) == 0 && S_ISREG(facts.st_mode) && facts.st_nlink == 1;
+        const bool plain = file && ::fstat(file.get(), &facts) == 0 &&
+                           (S_ISREG(facts.st_mode) || S_ISSOCK(facts.st_mode)) && facts.st_nlink == 1;
         if (plain && ::fchownat(file.get(), "", account.uid, account.gid, AT_EMPTY_PATH) < 0) return;
     }
 }

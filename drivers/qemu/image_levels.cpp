@@ -80,10 +80,9 @@ void check_level(const Disk& disk, const ImageLevel& level) {
     if (source.slices.size() > 1) refuse(disk, "only one slice of an image can be used");
     if (!source.fd_group.empty()) refuse(disk, "groups of descriptors (fdgroup) are not served; name the file");
     if (source.reservations) {
-        if (source.reservations->managed.value_or(true))
-            refuse(disk, "persistent reservations need a helper that runs already: managed='no' and its socket");
         if (level.type != StorageType::block) refuse(disk, "persistent reservations are for block devices");
-        if (source.reservations->path.empty()) refuse(disk, "its <reservations> name no socket");
+        if (!source.reservations->managed.value_or(false) && source.reservations->path.empty())
+            refuse(disk, "its <reservations> name no socket");
     }
 }
 

@@ -232,6 +232,31 @@ TEST_F(TpmTest, OldTpmsAndForeignEmulatorsServeToo) {
     EXPECT_EQ(status, 0) << "it leaves with its guest";
 }
 
+TEST_F(TpmTest, ItsStateMayBeOneFile) {
+    const auto file = bed_.host.folder.path() + "/tpm.state";
+    auto tpm = emulated();
+    tpm.backend.source.emplace() = {.type = "file", .mode = {}, .path = file, .unknown = {}};
+    EXPECT_THAT(refusal(with(tpm)), HasSubstr("make an empty file"));
+    std::ofstream{file};
+    auto guest = bed_.start(with(tpm), notes_);
+    bed_.stop(*guest, notes_);
+    std::ifstream in{file};
+    const std::string first{std::istreambuf_iterator<char>{in}, {}};
+    EXPECT_GT(first.size(), 1000U);
+    EXPECT_FALSE(std::filesystem::exists(state_folder()));
+    notes_ = {};
+    guest = bed_.start(with(tpm), notes_);
+    const auto emulator = emulator_of(*guest);
+    bed_.stop(*guest, notes_);
+    EXPECT_TRUE(emulator.gone());
+    // It would take anything for a disk that wants to be formatted.
+    std::ofstream{file} << "this is the state of no TPM at all, whatever it is called";
+    EXPECT_THAT(refusal(with(tpm)), HasSubstr("is no state of the TPM emulator"));
+    std::string kept;
+    EXPECT_TRUE(std::getline(std::ifstream{file}, kept));
+    EXPECT_THAT(kept, HasSubstr("whatever it is called"));
+}
+
 TEST_F(TpmTest, TheGuestFindsItAndItsStateOutlivesTheRun) {
     const auto kernel = tests::newest_kernel();
     if (kernel.empty()) GTEST_SKIP() << "no cloud kernel in /boot (package linux-image-cloud-amd64)";

@@ -188,14 +188,25 @@ private:
         if (said && said->type == StorageType::block && line_.by_path()) file->block_device = true;
         Json node;
         if (said && said->source && said->source->reservations) {
+            const auto& wish = *said->source->reservations;
             const std::string id = "pr-helper-" + disk_.info.alias;
             line_.object(Json{}
                              .set("qom-type", "pr-manager-helper")
                              .set("id", id)
-                             .set("path", said->source->reservations->path));
+                             .set("path", wish.managed.value_or(false) ? helper_path() : wish.path));
             node.set("pr-manager", id);
         }
         add_file(*file, std::move(node), place.node);
+    }
+    /// Of the one helper that serves all disks of the guest. Each has a connection of its own to it, which can so be
+    /// taken away with the disk.
+    std::string helper_path() {
+        const auto* helper = line_.find("pr-helper");
+        if (!helper && !line_.by_path())
+            refuse(disk_,
+                   "the helper for managed reservations is started with the machine only; to plug a disk with "
+                   "reservations while it runs, use managed='no' and the socket of a helper of your own");
+        return helper ? helper->path : "pr-helper0.sock";
     }
     void add_file(OpenedFile& file, Json node, const std::string& name) {
         const bool cdrom = disk_.device == DiskDevice::cdrom;

@@ -27,8 +27,6 @@ void require_servable(const Tpm& tpm) {
     if (old && tpm.model == "tpm-crb") refuse(tpm, "version 1.2 is for model 'tpm-tis' only");
     if (old && (backend.sha1 || backend.sha256 || backend.sha384 || backend.sha512))
         refuse(tpm, "<active_pcr_banks> are of version 2.0");
-    if (backend.source && backend.source->type == "file")
-        refuse(tpm, "its state in a single file is not served; <source type='dir'> is");
     if (backend.source && backend.source->type == "unix")
         refuse(tpm, "<source type='unix'> is for the back end 'external'");
     if (backend.source && !backend.source->path.starts_with('/'))

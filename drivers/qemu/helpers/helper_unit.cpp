@@ -11,6 +11,7 @@
 
 #include "qemu/guest.hpp"
 #include "qemu/guest_record.hpp"
+#include "qemu/opening.hpp"
 
 namespace virtbus::qemu {
 
@@ -23,6 +24,7 @@ struct Kind {
 constexpr std::array kinds{
     Kind{"swtpm", "TPM emulator", true},
     Kind{"virtiofsd", "file server", true},
+    Kind{"qemu-pr-helper", "reservation helper", false},
 };
 
 const Kind& kind_of(std::string_view program) {
@@ -77,6 +79,10 @@ Task<> HelperUnit::run(const HelperOrder& order, HelperRecord record, UnitReques
     request.slice = order.slice;
     request.output = log.get();
     take(co_await ports_.units.start(std::move(request), order.deadline, order.stop));
+}
+
+Fd HelperUnit::pidfd() const {
+    return duplicate(unit_.pidfd);
 }
 
 Task<> HelperUnit::converse(const HelperOrder& order, std::function<void()> say) {

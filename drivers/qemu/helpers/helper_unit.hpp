@@ -72,6 +72,9 @@ protected:
     /// Runs a conversation on a worker; what goes wrong in it is told with the program's last words.
     Task<> converse(const HelperOrder& order, std::function<void()> say);
 
+    /// Of the process that run() has started; readable at its end.
+    Fd pidfd() const;
+
     Ports& ports_;
     const HelperTimes times_;
 

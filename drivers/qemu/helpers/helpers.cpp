@@ -2,8 +2,10 @@
 #include "qemu/helpers/helpers.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "qemu/guest.hpp"
+#include "qemu/helpers/pr_helper.hpp"
 #include "qemu/helpers/virtiofsd.hpp"
 
 namespace virtbus::qemu {
@@ -37,11 +39,27 @@ Task<> start_file_servers(std::shared_ptr<GuestCore> core, const HelperPrograms&
     }
 }
 
+Task<> start_reservation_helper(std::shared_ptr<GuestCore> core, const HelperPrograms& programs, HelperOrder order,
+                                OpenedResources& opened) {
+    const Disk* disk = disk_with_managed_reservations(core->config);
+    if (!disk) co_return;
+    const auto helper = std::make_shared<ReservationHelper>(core->ports, programs.times);
+    opened.files["pr-helper"].path =
+        co_await helper->start(with_log(std::move(order), "pr-helper"), disk->info.alias, programs.pr_helper);
+    core->take_helper(helper);
+}
+
 }  // namespace
 
 std::vector<std::string> helper_problems(const DomainConfig& config, const HelperPrograms& programs, Files& files) {
     std::vector<std::string> problems;
     if (auto problem = tpm_problem(config, programs.swtpm); !problem.empty()) problems.push_back(std::move(problem));
+    if (const Disk* disk = disk_with_managed_reservations(config);
+        disk && ::access(programs.pr_helper.c_str(), X_OK) != 0)
+        problems.push_back(
+            fmt::format("disk '{}': the reservation helper {} is not installed (package "
+                        "qemu-system-common)",
+                        disk->target.dev, programs.pr_helper));
     for (const auto& filesystem : config.devices.filesystems) {
         if (!needs_file_server(filesystem)) continue;
         try {
@@ -57,6 +75,7 @@ Task<> start_helpers(std::shared_ptr<GuestCore> core, const HelperPrograms& prog
                      OpenedResources& opened) {
     co_await start_tpm(core, programs.swtpm, order, opened);
     co_await start_file_servers(core, programs, order, opened);
+    co_await start_reservation_helper(core, programs, order, opened);
 }
 
 }  // namespace virtbus::qemu

@@ -20,6 +20,7 @@ struct HelperPrograms {
     TpmProgram swtpm;
     /// Of descriptors of vhost-user back ends, the weaker before the stronger. Only what these name is run.
     std::vector<std::string> vhost_user_folders{"/usr/share/qemu/vhost-user", "/etc/qemu/vhost-user"};
+    std::string pr_helper = "/usr/bin/qemu-pr-helper";
     HelperTimes times;
 };
 

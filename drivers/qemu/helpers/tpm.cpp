@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +16,9 @@
 namespace virtbus::qemu {
 
 namespace {
+
+/// The start of a state in a single file.
+constexpr std::string_view state_magic = "nilmptws";
 
 std::string who(const std::string& domain) {
     return fmt::format("the TPM emulator (swtpm) of domain '{}'", domain);
@@ -59,30 +63,54 @@ Task<TpmEmulator::Place> TpmEmulator::prepare(const HelperOrder& order, const Tp
     const bool two = is_version_2(tpm);
     const auto& source = tpm.backend.source;
     const bool own = !source || source->path.empty();
+    if (source && source->type == "file") co_return co_await prepare_file(order, source->path);
     const auto parent = fmt::format("{}/tpm/{}", ports_.folders.state, order.uuid);
     Place place;
-    place.folder = own ? parent + (two ? "/tpm2" : "/tpm1.2") : source->path;
+    place.path = own ? parent + (two ? "/tpm2" : "/tpm1.2") : source->path;
     if (own) {
-        const bool there = ports_.files.exists(place.folder);
-        if (!there) place.made = ports_.files.exists(parent) ? place.folder : parent;
+        const bool there = ports_.files.exists(place.path);
+        if (!there) place.made = ports_.files.exists(parent) ? place.path : parent;
         made_ = place.made;
         ports_.files.make_folder(parent, 0700);
-        if (!there) ports_.files.make_folder(place.folder, 0700);
+        if (!there) ports_.files.make_folder(place.path, 0700);
     }
-    place.fresh = !ports_.files.exists(place.folder + (two ? "/tpm2-00.permall" : "/tpm-00.permall"));
+    place.fresh = !ports_.files.exists(place.path + (two ? "/tpm2-00.permall" : "/tpm-00.permall"));
     co_return place;
+}
+
+/// It is not made here: it would not be the guests' user's, who has to open it.
+Task<TpmEmulator::Place> TpmEmulator::prepare_file(const HelperOrder& order, std::string path) {
+    if (!ports_.files.exists(path))
+        throw Error{Code::unsupported_configuration,
+                    fmt::format("the state '{}' of {} is not there; make an empty file that the guests' user may write",
+                                path, who(order.domain))};
+    const auto file = co_await order.resources.open_file(path, Access::read_write);
+    struct stat info{};
+    if (::fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode))
+        throw Error{Code::unsupported_configuration,
+                    fmt::format("the state '{}' of {} is no plain file", path, who(order.domain))};
+    // It would write a new state over whatever else stands there.
+    std::array<char, state_magic.size()> start{};
+    if (info.st_size != 0 && (::pread(file.get(), start.data(), start.size(), 0) != state_magic.size() ||
+                              std::string_view{start.data(), start.size()} != state_magic))
+        throw Error{Code::unsupported_configuration,
+                    fmt::format("the file '{}' is no state of {} and would be overwritten; name the file of one, or an "
+                                "empty one for a new TPM",
+                                path, who(order.domain))};
+    co_return Place{.path = std::move(path), .single = true, .made = {}, .fresh = info.st_size == 0};
 }
 
 /// What it is told on its control socket is up to the caller.
 Task<Fd> TpmEmulator::run_on(const HelperOrder& order, const Tpm& tpm, const Place& place, std::string unit) {
-    const auto state = co_await order.resources.open_file(place.folder, Access::read);
+    const auto state = co_await order.resources.open_file(place.path, Access::read);
     auto [ours, theirs] = helper_socket_pair();
     UnitRequest request;
     request.helper = std::move(unit);
     request.description = fmt::format("TPM of virtual machine {}", order.domain);
-    request.argv = {
-        path_,        "socket", "--ctrl", "type=unixio,clientfd=3", "--tpmstate", "dir=/proc/self/fd/4,mode=0600",
-        "--terminate"};
+    request.argv = {path_,        "socket",
+                    "--ctrl",     "type=unixio,clientfd=3",
+                    "--tpmstate", place.single ? "backend-uri=file:///proc/self/fd/4" : "dir=/proc/self/fd/4,mode=0600",
+                    "--terminate"};
     if (is_version_2(tpm)) request.argv.emplace_back("--tpm2");
     if (const auto debug = tpm.backend.debug.value_or(0))
         request.argv.insert(request.argv.end(), {"--log", fmt::format("fd=1,level={}", std::min(debug, 20u))});
@@ -103,7 +131,7 @@ Task<Fd> TpmEmulator::run_on(const HelperOrder& order, const Tpm& tpm, const Pla
         }
     }
     // A folder that the definition names keeps its owner.
-    if (place.folder.starts_with(ports_.folders.state + "/tpm/")) request.writable = {place.folder};
+    if (place.path.starts_with(ports_.folders.state + "/tpm/")) request.writable = {place.path};
     co_await run(order, {.program = "swtpm", .alias = tpm.info.alias}, std::move(request));
     co_return std::move(ours);
 }

@@ -26,18 +26,21 @@ public:
     TpmEmulator(Ports& ports, TpmProgram program);
 
     /// Starts it on its state, which is made when it is missing, and waits until it answers. The result is QEMU's end
-    /// of the control socket: when that is closed it ends by itself. A failure leaves nothing; its message has the
-    /// program's last words.
+    /// of the control socket. It ends by itself when QEMU closes the data socket that it hands over there; before it has
+    /// one, it stays whatever becomes of the control socket, until end() kills it. A failure leaves nothing; its
+    /// message has the program's last words.
     Task<Fd> start(HelperOrder order, Tpm tpm);
     Task<> undo() override;
 
 private:
     struct Place {
-        std::string folder;  ///< of the state
-        std::string made;    ///< the topmost folder that this start has made; "" = none
+        std::string path;  ///< of the state: a folder, or a single file
+        bool single = false;
+        std::string made;  ///< the topmost folder that this start has made; "" = none
         bool fresh = false;
     };
     Task<Place> prepare(const HelperOrder& order, const Tpm& tpm);
+    Task<Place> prepare_file(const HelperOrder& order, std::string path);
     Task<Fd> run_on(const HelperOrder& order, const Tpm& tpm, const Place& place, std::string unit);
     Task<> manufacture(const HelperOrder& order, const Tpm& tpm, const Place& place);
     Task<> remove_made();

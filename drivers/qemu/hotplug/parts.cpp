@@ -71,7 +71,7 @@ void each_reference(const json& value, Use& use) {
     static constexpr std::string_view keys[]{
         "drive",     "netdev",     "chardev",         "rng",      "memdev",         "cryptodev",
         "file",      "backing",    "filename",        "mem-path", "throttle-group", "hostdevice",
-        "data-file", "key-secret", "password-secret", "tls-creds"};
+        "data-file", "key-secret", "password-secret", "tls-creds",      "pr-manager"};
     if (value.is_array())
         for (const auto& each : value) each_reference(each, use);
     if (!value.is_object()) return;
