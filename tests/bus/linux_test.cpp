@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // A real Linux under the real daemon: its agent freezes the file systems for a snapshot, thaws them, and shuts down;
 // what it writes while images are merged is there afterwards.
+#include <fmt/format.h>
+
 #include <filesystem>
 
 #include "tests/bus/guest_shell.hpp"
@@ -22,8 +24,9 @@ struct LinuxUnderTheDaemon : ::testing::Test {
         client = bed.connect();
         kernel_ = kernel;
     }
-    /// `firmware` is what stands in <os>: an attribute and an element.
-    void begin(const std::string& format = "raw", const std::string& attribute = "", const std::string& element = "") {
+    /// What stands in <os>, an attribute and an element, and among the devices.
+    void begin(const std::string& format = "raw", const std::string& attribute = "", const std::string& element = "",
+               const std::string& devices = "") {
         ASSERT_TRUE(succeeds("truncate -s 32M " + disk() + " && PATH=$PATH:/usr/sbin:/sbin mkfs.ext4 -q " + disk()));
         if (format != "raw")
             ASSERT_TRUE(succeeds("qemu-img convert -O " + format + " " + disk() + " " + disk() + ".new && mv " +
@@ -37,8 +40,8 @@ struct LinuxUnderTheDaemon : ::testing::Test {
                           "<disk type='file' device='disk'><driver name='qemu' type='" +
                           format + "'/><source file='" + disk() +
                           "'/><target dev='vda' bus='virtio'/></disk><serial type='pty'/>"
-                          "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
-                          "</devices></domain>")
+                          "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>" +
+                          devices + "</devices></domain>")
                              .c_str(),
                          0));
         ASSERT_TRUE(path.starts_with(root + "/domain/")) << path;
@@ -192,6 +195,148 @@ TEST_F(LinuxUnderTheDaemon, GoesBackToAMomentWhoseMemoryWasSavedWhileItRan) {
     EXPECT_EQ(property(*client, path, domain, "State"), "running");
     ASSERT_EQ(shell.open(*client, path), "");
     EXPECT_TRUE(shell.does("[ -e /tmp/before ] && [ ! -e /tmp/after ]"));
+}
+
+/// What a TPM remembers over a power cycle (an NV index) and what it does not (a PCR), as the guest's own commands see
+/// it.
+struct LinuxWithATpm : LinuxUnderTheDaemon {
+    void SetUp() override {
+        LinuxUnderTheDaemon::SetUp();
+        if (HasFatalFailure() || IsSkipped()) return;
+        if (::access("/usr/bin/swtpm", X_OK) != 0) GTEST_SKIP() << "no swtpm (package swtpm)";
+        begin("qcow2", "", "", "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>");
+        ASSERT_TRUE(command(empty_password("8002", "0000012a", "40000001",
+                                           "0000"
+                                           "000e"
+                                           "01500016"
+                                           "000b"
+                                           "02060006"
+                                           "0000"
+                                           "0008")));
+    }
+    /// Without the length, which is put in here.
+    static std::string empty_password(const std::string& tag, const std::string& code, const std::string& handles,
+                                      const std::string& rest) {
+        const auto body = code + handles +
+                          "00000009"
+                          "400000090000000000" +
+                          rest;
+        return fmt::format("{}{:08x}{}", tag, body.size() / 2 + 6, body);
+    }
+    /// The guest's `answer` has what the TPM said, in hexadecimal digits.
+    bool command(const std::string& bytes) {
+        std::string octal;
+        for (std::size_t i = 0; i < bytes.size(); i += 2)
+            octal += fmt::format("\\{:03o}", std::stoi(bytes.substr(i, 2), nullptr, 16));
+        return shell.does(
+            "printf '" + octal +
+            "' >/tmp/command && exec 4<>/dev/tpm0 && cat /tmp/command >&4 && answer=$(dd bs=4096 count=1 <&4 "
+            "2>/dev/null | od -An -v -tx1 | tr -d ' \\n') && exec 4>&- && "
+            "[ $(echo $answer | cut -c13-20) = 00000000 ]");
+    }
+    /// Eight letters.
+    bool write(const std::string& word) {
+        return command(empty_password("8002", "00000137", "4000000101500016", "0008" + hex(word) + "0000"));
+    }
+    bool holds(const std::string& word) {
+        return command(empty_password("8002", "0000014e", "4000000101500016", "00080000")) &&
+               shell.does("[ $(echo $answer | cut -c33-48) = " + hex(word) + " ]");
+    }
+    bool extend() {
+        return command(empty_password("8002", "00000182", "00000010",
+                                      "00000001"
+                                      "000b" +
+                                          std::string(64, '1')));
+    }
+    static std::string hex(const std::string& word) {
+        std::string digits;
+        for (const char c : word) digits += fmt::format("{:02x}", static_cast<unsigned char>(c));
+        return digits;
+    }
+    const std::string register_ = "/sys/class/tpm/tpm0/pcr-sha256/16";
+
+    /// A moment that is gone back to further down.
+    void before() {
+        ASSERT_TRUE(write("earlier."));
+        ASSERT_TRUE(extend());
+        ASSERT_TRUE(shell.does("cat " + register_ + " >/tmp/register && ! grep -q ^0*$ /tmp/register"));
+    }
+    void after() {
+        ASSERT_TRUE(write("and then"));
+        ASSERT_TRUE(extend());
+        ASSERT_TRUE(shell.does("! cmp -s " + register_ + " /tmp/register"));
+    }
+    void is_back() {
+        EXPECT_TRUE(holds("earlier."));
+        EXPECT_TRUE(shell.does("cmp -s " + register_ + " /tmp/register"));
+    }
+    /// It goes on remembering.
+    void is_in_use() {
+        ASSERT_TRUE(write("tomorrow"));
+        ASSERT_TRUE(client->call(path, domain, "Stop", "a{sv}", 0).ok());
+        boot();
+        EXPECT_TRUE(holds("tomorrow"));
+        EXPECT_TRUE(shell.does("grep -q ^0*$ " + register_)) << "it was switched off";
+    }
+    void revert() {
+        ASSERT_EQ(text_of(client->call(path + "/snapshot/moment", "org.virtbus1.Snapshot", "Revert", "a{sv}", 0)), "/");
+        ASSERT_EQ(shell.open(*client, path), "");
+    }
+};
+
+TEST_F(LinuxWithATpm, FindsItAsItWasAfterAManagedSave) {
+    before();
+    ASSERT_EQ(text_of(client->call(path, domain, "ManagedSave", "a{sv}", 0)), "/");
+    ASSERT_EQ(property(*client, path, domain, "State"), "shutoff");
+    ASSERT_EQ(text_of(client->call(path, domain, "Start", "a{sv}", 0)), "/");
+    ASSERT_EQ(shell.open(*client, path), "");
+    is_back();
+    is_in_use();
+}
+
+TEST_F(LinuxWithATpm, GoesBackWithItInARunningMachine) {
+    before();
+    const auto taken = client->call(path, domain, "CreateSnapshot", "sa{sv}",
+                                    "<domainsnapshot><name>moment</name></domainsnapshot>", 0);
+    ASSERT_TRUE(taken.ok()) << taken.error << ": " << taken.message;
+    after();
+    revert();
+    is_back();
+    is_in_use();
+    ASSERT_TRUE(client->call(path, domain, "Stop", "a{sv}", 0).ok());
+    revert();
+    is_back();
+}
+
+TEST_F(LinuxWithATpm, GoesBackWithItWhenItIsSwitchedOff) {
+    const auto stop = [&] { ASSERT_TRUE(client->call(path, domain, "Stop", "a{sv}", 0).ok()); };
+    before();
+    stop();
+    const auto taken = client->call(path, domain, "CreateSnapshot", "sa{sv}",
+                                    "<domainsnapshot><name>moment</name></domainsnapshot>", 0);
+    ASSERT_TRUE(taken.ok()) << taken.error << ": " << taken.message;
+    boot();
+    EXPECT_TRUE(holds("earlier."));
+    ASSERT_TRUE(write("and then"));
+    stop();
+    ASSERT_EQ(text_of(client->call(path + "/snapshot/moment", "org.virtbus1.Snapshot", "Revert", "a{sv}", 0)), "/");
+    boot();
+    EXPECT_TRUE(holds("earlier."));
+    is_in_use();
+}
+
+TEST_F(LinuxWithATpm, GoesBackWithItToMemoryInAFile) {
+    before();
+    const auto xml = "<domainsnapshot><name>moment</name><memory snapshot='external' file='" + (bed.folder / "memory") +
+                     "'/></domainsnapshot>";
+    const auto taken = client->call(path, domain, "CreateSnapshot", "sa{sv}", xml.c_str(), 1, "live", "b", 1);
+    ASSERT_TRUE(taken.ok()) << taken.error << ": " << taken.message;
+    after();
+    revert();
+    is_back();
+    is_in_use();
+    revert();
+    is_back();
 }
 
 }  // namespace
