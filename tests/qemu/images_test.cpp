@@ -17,6 +17,7 @@
 
 #include "qemu/images/images.hpp"
 #include "tests/drivers/host_bed.hpp"
+#include "tests/qemu/image_folder.hpp"
 
 namespace virtbus::tests {
 namespace {
@@ -36,15 +37,6 @@ struct SmallDisk final : testing::Environment {
     }
 };
 [[maybe_unused]] const auto* small_disk = testing::AddGlobalTestEnvironment(new SmallDisk);
-
-std::string content(const std::string& path) {
-    std::ifstream file{path, std::ios::binary};
-    file.seekg(0, std::ios::end);
-    std::string bytes(file ? static_cast<std::size_t>(file.tellg()) : 0, '\0');
-    file.seekg(0);
-    file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-    return bytes;
-}
 
 /// Somebody who has an image open for writing.
 class Holder {
@@ -69,18 +61,7 @@ private:
 
 class ImagesTest : public testing::Test {
 protected:
-    /// In memory where that can be: what is compared are bytes, and disks are slow.
-    struct Folder {
-        std::string path =
-            ::access("/dev/shm", W_OK) == 0 ? "/dev/shm/virtbus-test-XXXXXX" : "/tmp/virtbus-test-XXXXXX";
-        Folder() {
-            if (!::mkdtemp(path.data())) throw std::runtime_error{"mkdtemp"};
-        }
-        ~Folder() {
-            std::error_code ignored;
-            std::filesystem::remove_all(path, ignored);
-        }
-    } folder;
+    ImageFolder folder;
 
     std::string path(const std::string& name) const { return folder.path + "/" + name; }
     ImageFile image(const std::string& name, std::string format = "qcow2") const { return {path(name), format}; }
@@ -530,20 +511,21 @@ TEST_F(ImagesTest, BitmapsComeMergeStopAndGo) {
 
 TEST_F(ImagesTest, AToolThatHangsIsEndedAndOneThatIsMissingIsNamed) {
     make_chain();
+    run(images.take(image("top"), "t", {}));
     programs.image_tool = programs.storage_daemon = program("hangs", "exec sleep 1000");
     programs.once = programs.answer = Duration{50};
     qemu::QemuImages hanging{bed.ports, programs};
-    expect_error(failure(hanging.take(image("top"), "t", {})), Code::timeout, path("top"));
+    expect_error(failure(hanging.apply(image("top"), "t", {})), Code::timeout, path("top"));
     expect_error(failure(hanging.commit(image("top"), image("base"), {}, {})), Code::timeout, path("base"));
     programs.image_tool = programs.storage_daemon = path("missing");
     qemu::QemuImages missing{bed.ports, programs};
-    EXPECT_NE(std::string{failure(missing.take(image("top"), "t", {})).what()}.find(path("missing")),
+    EXPECT_NE(std::string{failure(missing.apply(image("top"), "t", {})).what()}.find(path("missing")),
               std::string::npos);
     EXPECT_NE(std::string{failure(missing.pull(image("top"), {}, {}, {})).what()}.find(path("missing")),
               std::string::npos);
     programs.image_tool = programs.storage_daemon = program("talks", "yes rubbish");
     qemu::QemuImages talking{bed.ports, programs};
-    EXPECT_EQ(failure(talking.take(image("top"), "t", {})).code(), Code::limits_exceeded);
+    EXPECT_EQ(failure(talking.apply(image("top"), "t", {})).code(), Code::limits_exceeded);
     EXPECT_NE(failure(talking.pull(image("top"), {}, {}, {})).code(), Code::internal);
 }
 
@@ -553,6 +535,7 @@ TEST_F(ImagesTest, TheToolsRunWithinLimits) {
         program("limits", fmt::format("(ulimit -d; ulimit -t; ulimit -n) >{}/limits.txt", folder.path));
     qemu::QemuImages images{bed.ports, programs};
     run(images.take(image("disk"), "t", {}));
+    run(images.apply(image("disk"), "t", {}));
     EXPECT_EQ(content(path("limits.txt")), "1048576\n600\n64\n");
 }
 
@@ -565,7 +548,9 @@ TEST_F(ImagesTest, WithoutIoUringItGoesTheOldWay) {
     qemu::QemuImages old{bed.ports, programs};
     run(old.take(image("disk"), "one", {}));
     run(old.take(image("disk"), "two", {}));
-    EXPECT_EQ(run(old.examine(image("disk"), {})).tags, (std::vector<std::string>{"one", "two"}));
+    run(old.remove(image("disk"), "one", {}));
+    run(old.apply(image("disk"), "two", {}));
+    EXPECT_EQ(run(old.examine(image("disk"), {})).tags, (std::vector<std::string>{"two"}));
     EXPECT_EQ(content(path("calls")), "call\ncall\ncall\n") << "it is tried once";
 }
 

@@ -6,11 +6,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 
 #include "qemu/images/copying.hpp"
+#include "qemu/images/image_bytes.hpp"
 #include "qemu/images/image_chain.hpp"
 #include "qemu/images/image_lock.hpp"
+#include "qemu/images/qcow2_snapshot.hpp"
 #include "qemu/images/qcow2_tables.hpp"
 #include "qemu/json.hpp"
 #include "qemu/opening.hpp"
@@ -149,13 +152,31 @@ Task<> QemuImages::change(Work& work, std::string command, std::vector<std::stri
 
 // ---- internal snapshots
 
+namespace {
+
+/// Why it is left to qemu-img, if it is. Holds the image for so long.
+std::optional<std::string> take_in(const OpenImage& image, const std::string& tag, std::uint64_t now,
+                                   const std::stop_token& stop) {
+    const int fd = image.fd.get();
+    const ImageHold hold{fd, image.file.path};
+    const auto end = image.file.block_device ? ::lseek(fd, 0, SEEK_END) : std::numeric_limits<off_t>::max();
+    ImageBytes bytes{fd, image.file.path};
+    return take_qcow2_snapshot(bytes, tag, now, static_cast<std::uint64_t>(end), stop);
+}
+
+}  // namespace
+
 Task<> QemuImages::take(ImageFile image, std::string tag, std::stop_token stop) {
     check_name("snapshot's name", tag, longest_tag);
-    auto work = co_await open_qcow2(std::move(image), fmt::format("taking snapshot '{}'", tag), std::move(stop));
+    auto work = co_await open_qcow2(std::move(image), fmt::format("taking snapshot '{}'", tag), stop);
     if (find_snapshot(work.tables, tag))
         throw Error{Code::already_exists,
                     fmt::format("image '{}' has a snapshot '{}' already", work.image.file.path, tag)};
-    co_await change(work, "snapshot", {"-c", tag});
+    const auto begun = std::make_shared<Work>(std::move(work));
+    const auto left = co_await ports_.workers.run(
+        begun->doing, [begun, tag, now = ports_.clock.now(), stop] { return take_in(begun->image, tag, now, stop); },
+        in(programs_.once));
+    if (left) co_await change(*begun, "snapshot", {"-c", tag});
 }
 
 Task<> QemuImages::apply(ImageFile image, std::string tag, std::stop_token stop) {

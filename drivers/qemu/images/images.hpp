@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// What the driver does with images of machines that do not run: qemu-img for one image's tables and header, the storage
-// daemon for copying between images. The images are hostile: see image_chain.hpp.
+// What the driver does with images of machines that do not run: taking an internal snapshot (qcow2_snapshot.hpp),
+// qemu-img for all else in one image's tables and header, the storage daemon for copying between images. The images are
+// hostile: see image_chain.hpp.
 #pragma once
 
 #include "qemu/images/image_tool.hpp"

@@ -10,6 +10,7 @@
 #include <limits>
 #include <string_view>
 
+#include "qemu/images/image_bytes.hpp"
 #include "virtbus/error.hpp"
 
 namespace virtbus::qemu {
@@ -20,12 +21,6 @@ namespace {
 constexpr std::uint64_t most_snapshots = 65536, most_bitmaps = 65535;
 constexpr std::uint64_t longest_snapshots = 64U << 20, longest_directory = 64U << 20;
 constexpr std::uint64_t longest_extra = 1024;
-
-std::uint64_t big(std::string_view bytes, std::uint64_t at, std::size_t width) {
-    std::uint64_t value = 0;
-    for (std::size_t i = 0; i < width; ++i) value = value << 8 | static_cast<unsigned char>(bytes[at + i]);
-    return value;
-}
 
 /// Reads forward through one stretch of the file, block by block.
 class Stretch {
@@ -74,9 +69,8 @@ std::uint64_t padding(std::uint64_t length) {
     return (8 - length % 8) % 8;
 }
 
-std::vector<Qcow2Snapshot> read_snapshots(int fd, const std::string& path, std::uint64_t count, std::uint64_t offset) {
-    std::vector<Qcow2Snapshot> out;
-    if (count == 0) return out;
+void read_snapshots(Qcow2Tables& out, int fd, const std::string& path, std::uint64_t count, std::uint64_t offset) {
+    if (count == 0) return;
     Stretch list{fd, path, offset, longest_snapshots};
     if (count > most_snapshots) list.fail("claims more than 65536 snapshots");
     for (std::uint64_t i = 0; i < count; ++i) {
@@ -84,13 +78,15 @@ std::vector<Qcow2Snapshot> read_snapshots(int fd, const std::string& path, std::
         const auto id = big(head, 12, 2), tag = big(head, 14, 2), extra = big(head, 36, 4);
         if (extra > longest_extra) list.fail("has a snapshot with more than 1024 bytes of extra data");
         list.take(extra);
-        auto& snapshot = out.emplace_back();
+        auto& snapshot = out.snapshots.emplace_back();
+        snapshot.l1_at = big(head, 0, 8);
+        snapshot.l1_length = big(head, 8, 4) * 8;
         snapshot.id = list.take(id);
         snapshot.tag = list.take(tag);
         // The last one may end with the file.
         if (i + 1 < count) list.take(padding(40 + extra + id + tag));
     }
-    return out;
+    out.snapshots_length = longest_snapshots - list.left();
 }
 
 std::vector<Qcow2Bitmap> read_bitmaps(int fd, const std::string& path, const std::string& extension) {
@@ -141,7 +137,7 @@ Qcow2Tables read_qcow2_tables(int fd, const std::string& path) {
     std::string head = start.take(72);
     if (big(head, 4, 4) >= 3) head += start.take(32);
     Qcow2Tables out;
-    out.snapshots = read_snapshots(fd, path, big(head, 60, 4), big(head, 64, 8));
+    read_snapshots(out, fd, path, big(head, 60, 4), big(head, 64, 8));
     if (const auto extension = bitmap_extension(fd, path, head); !extension.empty())
         out.bitmaps = read_bitmaps(fd, path, extension);
     return out;

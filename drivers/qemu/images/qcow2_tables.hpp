@@ -12,6 +12,7 @@ namespace virtbus::qemu {
 struct Qcow2Snapshot {
     std::string id;  ///< QEMU's own, unique in an image; looked at before the tag by most of its commands
     std::string tag;
+    std::uint64_t l1_at = 0, l1_length = 0;  ///< its own copy of the first table, in bytes
 };
 struct Qcow2Bitmap {
     std::string name;
@@ -21,6 +22,7 @@ struct Qcow2Bitmap {
 };
 struct Qcow2Tables {
     std::vector<Qcow2Snapshot> snapshots;
+    std::uint64_t snapshots_length = 0;  ///< bytes of their list, without the padding behind the last
     std::vector<Qcow2Bitmap> bitmaps;
 };
 
