@@ -39,7 +39,8 @@ struct InternalSnapshot {
     bool store = false;              ///< the variable store, a qcow2 image, takes part
 };
 
-/// Takes an image out of the middle or the top of a disk's chain.
+/// Takes an image out of the middle or the top of a disk's chain. What the bitmaps of the images that go have recorded
+/// goes with their bytes; one that is inconsistent takes those of its name with it, unless one recorded all that came.
 struct ChainMerge {
     enum class How {
         commit,  ///< what `upper` has goes down into `lower`; `upper` and all between leave the chain
@@ -165,9 +166,10 @@ public:
     virtual Task<> make_overlay(ImageFile overlay, ImageFile below, std::stop_token stop) = 0;
     /// A new image of its own. AlreadyExists when there is a file that is not empty.
     virtual Task<> make_image(ImageFile image, std::uint64_t size, std::stop_token stop) = 0;
-    /// What `upper` has goes into `lower`, which must lie below it. `upper` stays as it is.
+    /// What `upper` has goes into `lower`, which must lie below it, bitmaps included. `upper` stays as it is.
     virtual Task<> commit(ImageFile upper, ImageFile lower, ProgressSink progress, std::stop_token stop) = 0;
-    /// `overlay` takes up what lies between it and `lower` (absent: everything below), and names that from then on.
+    /// `overlay` takes up what lies between it and `lower` (absent: everything below), bitmaps included, and names that
+    /// from then on.
     virtual Task<> pull(ImageFile overlay, std::optional<ImageFile> lower, ProgressSink progress,
                         std::stop_token stop) = 0;
     /// `overlay` names `below` from now on, which must hold the same bytes as what it named before.

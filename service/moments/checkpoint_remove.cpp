@@ -42,6 +42,7 @@ Task<> CheckpointBook::do_remove(JobPtr job, std::string name, MomentDeleteOptio
 
 Task<> CheckpointBook::remove_one(std::string name, bool metadata_only) {
     const auto entry = index_.get(name);
+    std::vector<std::string> left;
     if (!metadata_only) {
         auto next = index_;
         next.pending = encode(CheckpointNote{CheckpointNote::Verb::remove, entry});
@@ -49,7 +50,7 @@ Task<> CheckpointBook::remove_one(std::string name, bool metadata_only) {
         std::exception_ptr error;
         bool untouched = false;
         try {
-            co_await dissolve(entry, false);
+            left = co_await dissolve(entry, false);
         } catch (const Error& e) {
             error = std::current_exception();
             untouched = e.code() == Code::unsupported || e.code() == Code::device_in_use;
@@ -64,6 +65,7 @@ Task<> CheckpointBook::remove_one(std::string name, bool metadata_only) {
     }
     auto next = index_;
     if (!metadata_only) next.pending.clear();
+    next.made.insert(left.begin(), left.end());
     next.remove(name);
     co_await save(std::move(next));
     co_await try_drop_body(entry.id);
@@ -81,9 +83,10 @@ Task<> CheckpointBook::recover() {
     if (index_.pending.empty()) co_return;
     try {
         const auto note = decode_checkpoint_note(index_.pending);
-        co_await dissolve(note.entry, true);
+        const auto left = co_await dissolve(note.entry, true);
         auto next = index_;
         next.pending.clear();
+        next.made.insert(left.begin(), left.end());
         std::string id;
         if (const auto* entry = next.find(note.entry.name); entry && note.verb == CheckpointNote::Verb::remove) {
             id = entry->id;
@@ -116,11 +119,10 @@ Task<> CheckpointBook::drop_newer(std::uint64_t than) {
 // ---- bitmaps
 // -----------------------------------------------------------------------------------------------------------------
 
-Task<> CheckpointBook::dissolve(MomentEntry entry, bool again) {
-    if (const auto run = running())
-        co_await dissolve_live(std::move(entry), run, again);
-    else
-        co_await dissolve_stored(std::move(entry), again);
+Task<std::vector<std::string>> CheckpointBook::dissolve(MomentEntry entry, bool again) {
+    if (const auto run = running()) co_return co_await dissolve_live(std::move(entry), run, again);
+    co_await dissolve_stored(std::move(entry), again);
+    co_return std::vector<std::string>{};
 }
 
 /// The bitmap that takes up what the entry's has; "" = nobody asks for it.
@@ -136,12 +138,24 @@ void CheckpointBook::log_broken(const MomentEntry& entry, const std::string& tar
                              target, entry.name));
 }
 
-Task<> CheckpointBook::dissolve_live(MomentEntry entry, RunPtr run, bool again) {
+namespace {
+
+bool is_top(const DomainConfig& config, const std::string& target, const std::string& image) {
+    const auto* disk = find_disk(config, target);
+    const auto top = disk ? top_image(*disk) : std::nullopt;
+    return top && top->path == image;
+}
+
+}  // namespace
+
+Task<std::vector<std::string>> CheckpointBook::dissolve_live(MomentEntry entry, RunPtr run, bool again) {
     auto& work = bitmap_work(run);
     const auto facts = co_await work.bitmaps({});
     std::vector<BitmapChange> changes;
+    std::vector<std::string> left;
     for (const auto& part : entry.disks) {
-        bool there = false, recording = false, broken = false, before_there = false, before_broken = false;
+        bool there = false, recording = false, broken = false;
+        bool before_there = false, before_broken = false, before_records = false;
         const auto before = bitmap_before(entry, part.target);
         for (const auto& fact : facts) {
             if (fact.disk != part.target) continue;
@@ -149,13 +163,15 @@ Task<> CheckpointBook::dissolve_live(MomentEntry entry, RunPtr run, bool again) 
                 there = true;
                 recording = recording || fact.recording;
                 broken = broken || fact.inconsistent;
+                if (!is_top(run->live, part.target, fact.image)) left.push_back(left_bitmap(part));
             }
             if (!before.empty() && fact.name == before) {
                 before_there = true;
                 before_broken = before_broken || fact.inconsistent;
+                before_records = before_records || (fact.recording && is_top(run->live, part.target, fact.image));
             }
         }
-        if (!there && again) continue;
+        if (!there && (again || before_records)) continue;  // the one before has it all, or has never stopped
         if ((broken || !there) && before_there) {
             log_broken(entry, part.target);
             changes.push_back({Kind::remove, part.target, before, {}});
@@ -166,6 +182,7 @@ Task<> CheckpointBook::dissolve_live(MomentEntry entry, RunPtr run, bool again) 
         changes.push_back({Kind::remove, part.target, part.bitmap, {}});
     }
     co_await work.change_bitmaps(std::move(changes), {});
+    co_return left;
 }
 
 namespace {
@@ -225,7 +242,7 @@ Task<> CheckpointBook::dissolve_stored(MomentEntry entry, bool again) {
         if (!top || top->format != "qcow2") continue;
         const auto levels = co_await levels_of(*images, *top);
         const auto before = bitmap_before(entry, part.target);
-        bool there = false, before_there = false, broken = false, before_broken = false;
+        bool there = false, before_there = false, broken = false, before_broken = false, before_records = false;
         for (const auto& level : levels) {
             if (const auto* bitmap = find_bitmap(level.facts, part.bitmap)) {
                 there = true;
@@ -234,9 +251,10 @@ Task<> CheckpointBook::dissolve_stored(MomentEntry entry, bool again) {
             if (const auto* bitmap = before.empty() ? nullptr : find_bitmap(level.facts, before)) {
                 before_there = true;
                 before_broken = before_broken || bitmap->inconsistent;
+                before_records = before_records || (bitmap->recording && level.image == levels.front().image);
             }
         }
-        if (!there && again) continue;
+        if (!there && (again || before_records)) continue;
         if ((broken || !there) && before_there) {
             log_broken(entry, part.target);
             for (const auto& level : levels)

@@ -129,12 +129,13 @@ Task<std::map<std::string, std::uint64_t>> CheckpointBook::sizes(std::string nam
     std::vector<BitmapChange> make, drop;
     for (const auto& part : index_.get(name).disks) {
         drop.push_back({BitmapChange::Kind::remove, part.target, measuring, {}});
-        make.push_back(drop.back());
         make.push_back({BitmapChange::Kind::add, part.target, measuring, {}, false});
         make.push_back({BitmapChange::Kind::disable, part.target, measuring, {}});
         for (auto& bitmap : bitmaps_since(index_, name, part.target))
             make.push_back({BitmapChange::Kind::merge, part.target, measuring, std::move(bitmap), false});
     }
+    // One that a daemon has left must go first: its name is taken as long as the step lasts that removes it.
+    co_await work.change_bitmaps(drop, {});
     co_await work.change_bitmaps(std::move(make), {});
     std::map<std::string, std::uint64_t> found;
     for (const auto& fact : co_await work.bitmaps({}))
@@ -226,6 +227,12 @@ std::vector<BitmapChange> CheckpointBook::changes(const Making& making) const {
 }
 
 Task<> CheckpointBook::begin(Making making) {
+    std::vector<BitmapChange> stale;
+    for (const auto& part : making.entry.disks)
+        if (index_.made.contains(left_bitmap(part)))
+            stale.push_back({BitmapChange::Kind::remove, part.target, part.bitmap, {}});
+    if (const auto run = running(); run && !stale.empty())
+        co_await bitmap_work(run).change_bitmaps(std::move(stale), {});
     co_await shelf_.write_body(making.entry.id, xml::format_checkpoint(making.record, true));
     auto next = index_;
     next.pending = encode(CheckpointNote{CheckpointNote::Verb::create, making.entry});
@@ -236,6 +243,7 @@ Task<> CheckpointBook::commit(Making making) {
     auto next = index_;
     next.pending.clear();
     const auto name = making.entry.name;
+    for (const auto& part : making.entry.disks) next.made.erase(left_bitmap(part));
     next.add(std::move(making.entry));
     next.set_current(name);
     co_await save(std::move(next));

@@ -85,13 +85,16 @@ private:
     Task<> remove_one(std::string name, bool metadata_only);
     /// Its bitmaps go, into those before it where there are such.
     /// `again`: a bitmap that is missing has been taken away before.
-    Task<> dissolve(MomentEntry entry, bool again);
-    Task<> dissolve_live(MomentEntry entry, RunPtr run, bool again);
+    /// What stays in images that the guest only reads is returned, for the ledger.
+    Task<std::vector<std::string>> dissolve(MomentEntry entry, bool again);
+    Task<std::vector<std::string>> dissolve_live(MomentEntry entry, RunPtr run, bool again);
     Task<> dissolve_stored(MomentEntry entry, bool again);
     std::string bitmap_before(const MomentEntry& entry, const std::string& target) const;
     void log_broken(const MomentEntry& entry, const std::string& target) const;
     Task<std::map<std::string, std::uint64_t>> sizes(std::string name);
     Task<> try_drop_body(std::string id);
+    /// The ledger's word for a bitmap whose checkpoint is gone; a merge may bring it to the top again.
+    static std::string left_bitmap(const MomentDisk& part) { return part.target + '/' + part.bitmap; }
 
     Machine& machine_;
     MomentShelf shelf_;

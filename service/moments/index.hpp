@@ -90,7 +90,8 @@ public:
     /// All, parents first.
     std::vector<const MomentEntry*> list() const;
 
-    /// The ledger of image files that virtbus made as overlays of this domain's disks, and may remove.
+    /// The ledger of image files that virtbus made as overlays of this domain's disks, and may remove; of checkpoints:
+    /// of the bitmaps that it made and could not remove.
     std::set<std::string, std::less<>> made;
     /// What is being done to the tree, for a daemon that finds it so; "" = nothing. Its meaning is the verbs'.
     std::string pending;

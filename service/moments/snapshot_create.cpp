@@ -88,7 +88,7 @@ Task<> SnapshotBook::do_create(JobPtr job, SnapshotConfig wanted, std::string na
     creation->ran = creation->run && machine_.view_.state == State::running;
     const SnapshotSubject subject{creation->config, machine_.view_.state, machine_.definition_.has_value()};
     auto& made = creation->entry;
-    made = plan_snapshot(wanted, options, subject, machine_.context_.ports.clock.now() / 1'000'000);
+    made = plan_snapshot(wanted, options, subject, machine_.context_.ports.clock.now());
     made.id = shelf_.new_id();
     made.parent = index_.current();
     if (made.kind != SnapshotKind::internal && !creation->run)
@@ -159,6 +159,9 @@ Task<> SnapshotBook::take_inactive(Creation& creation) {
         }
         co_await together(std::move(work));
         co_await make_overlays(creation);
+        for (const auto& disk : creation.entry.disks)
+            if (disk.place == SnapshotPlace::external)
+                co_await carry_bitmaps(tool, disk.overlay, disk.frozen, creation.job->stop());
         creation.taken = true;
         co_await record_creation(note_of(creation));
     } catch (...) {

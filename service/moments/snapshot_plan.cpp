@@ -51,9 +51,9 @@ public:
         : wanted_{wanted}, options_{options}, subject_{subject} {}
 
     MomentEntry plan(std::uint64_t now) {
-        entry_.name = wanted_.name.empty() ? std::to_string(now) : wanted_.name;
+        entry_.name = wanted_.name.empty() ? std::to_string(now / 1'000'000) : wanted_.name;
         entry_.description = wanted_.description;
-        entry_.creation_time = now * 1'000'000;
+        entry_.creation_time = now;
         entry_.has_domain = true;
         settle_memory();
         for (const auto& disk : subject_.config.devices.disks) add(disk);

@@ -27,7 +27,8 @@ struct SnapshotSubject {
 /// Options that exclude each other. ConflictingOptions.
 void check_options(const SnapshotCreateOptions& options);
 
-/// An entry with everything but its id; disks are those of the domain, in its order. `now`: seconds since the epoch.
+/// An entry with everything but its id; disks are those of the domain, in its order. `now`: microseconds since
+/// the epoch, so that it is known what was made before what.
 /// Conflicts of options and state, what the images cannot do: the errors of the contract, before anything is changed.
 MomentEntry plan_snapshot(const SnapshotConfig& wanted, const SnapshotCreateOptions& options,
                           const SnapshotSubject& subject, std::uint64_t now);

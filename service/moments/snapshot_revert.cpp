@@ -307,6 +307,9 @@ Task<> SnapshotBook::revert_external(Reversion& it) {
                     if (disk.target.dev == part.target) put_overlay(disk, part.overlay);
         }
         if (it.run) co_await stop_run();
+        for (const auto& part : note.entry->disks)
+            if (part.place == SnapshotPlace::external)
+                co_await carry_bitmaps(images(), part.overlay, part.frozen, it.job->stop());
         co_await bring_back_stores(it.entry, it.config, !it.options.reset_nvram);
         co_await store_reverted(it);
     } catch (...) {

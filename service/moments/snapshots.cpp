@@ -276,6 +276,17 @@ Task<> SnapshotBook::together(std::vector<std::function<Task<>()>> work) {
     if (*first) std::rethrow_exception(*first);
 }
 
+Task<> SnapshotBook::carry_bitmaps(Images& images, ImageFile overlay, ImageFile frozen, std::stop_token stop) {
+    if (overlay.format != "qcow2" || frozen.format != "qcow2") co_return;
+    const auto below = co_await images.examine(frozen, stop);
+    if (below.bitmaps.empty()) co_return;
+    const auto there = (co_await images.examine(overlay, stop)).bitmaps;
+    for (const auto& bitmap : below.bitmaps)
+        if (bitmap.recording && !bitmap.inconsistent &&
+            std::ranges::count(there, bitmap.name, &ImageFacts::Bitmap::name) == 0)
+            co_await images.add_bitmap(overlay, bitmap.name, bitmap.granularity, stop);
+}
+
 Task<> SnapshotBook::try_remove_file(std::string path) {
     try {
         co_await machine_.context_.ports.files.remove(path);

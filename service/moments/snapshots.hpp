@@ -48,8 +48,8 @@ public:
     bool interrupted() const { return !index_.pending.empty(); }
     /// Finishes or undoes what an earlier daemon was doing. The lane must be held, the guest taken up. Never throws.
     Task<> recover();
-    /// The run is over, which may have merged images that could not be put on record then: it is done now. Throws when it
-    /// still cannot be; the run must then be kept, as only it knows what its disks are.
+    /// The run is over, which may have merged images that could not be put on record then: it is done now. Throws when
+    /// it still cannot be; the run must then be kept, as only it knows what its disks are.
     Task<> settle_end(RunPtr run);
     /// The records are gone: the audience is told, which must be before the machine goes.
     void forget();
@@ -108,6 +108,8 @@ private:
     Task<> take_memory(Creation& creation);
     Task<> write_body(const Creation& creation);
     Task<> make_overlays(Creation& creation);
+    /// Of images that nobody uses: the bitmaps that record in what was frozen record on in the overlay.
+    static Task<> carry_bitmaps(Images& images, ImageFile overlay, ImageFile frozen, std::stop_token stop);
     Task<> freeze(Creation& creation);
     Task<> thaw(RunPtr run);
     Task<> let_run(RunPtr run, bool saved);

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "qemu/block/carried_bitmaps.hpp"
 #include "qemu/block/graph.hpp"
 #include "qemu/block/open_images.hpp"
 #include "qemu/json.hpp"
@@ -150,6 +151,60 @@ TEST(OpenImages, AreOpenedLikeTheTop) {
     EXPECT_EQ(options["file"], "libvirt-7-storage");
     EXPECT_FALSE(options.contains("backing")) << "a raw image has none";
     EXPECT_EQ(reopened(top, "s", "libvirt-2-format", false)["backing"], "libvirt-2-format");
+}
+
+// ---- bitmaps of images that leave a chain
+
+/// "r" records, "i" is inconsistent, "t" is not kept in the image.
+json with_bitmaps(const std::map<std::string, std::vector<std::pair<std::string, std::string>>>& images) {
+    json nodes = json::array();
+    for (const auto& [name, bitmaps] : images) {
+        json list = json::array();
+        for (const auto& [bitmap, flags] : bitmaps)
+            list.push_back({{"name", bitmap},
+                            {"granularity", 4096},
+                            {"recording", flags.find('r') != flags.npos},
+                            {"inconsistent", flags.find('i') != flags.npos},
+                            {"persistent", flags.find('t') == flags.npos}});
+        nodes.push_back({{"node-name", name}, {"dirty-bitmaps", list}});
+    }
+    return nodes;
+}
+
+/// "add one, merge one top mid, enable one".
+std::string said(const json& actions) {
+    std::string all;
+    for (const auto& action : actions) {
+        const auto& data = action["data"];
+        EXPECT_EQ(data["node"], "into");
+        all += (all.empty() ? "" : ", ") + text(action, "type").substr(std::string{"block-dirty-bitmap-"}.size());
+        all += " " + (data.contains("name") ? text(data, "name") : text(data, "target"));
+        for (const auto& source : member(data, "bitmaps")) all += " " + text(source, "node");
+    }
+    return all;
+}
+
+TEST(CarriedBitmaps, GoWhereTheBytesGo) {
+    const auto nodes = with_bitmaps({{"top", {{"one", ""}, {"two", "r"}, {"own", "rt"}}},
+                                     {"mid", {{"one", "r"}, {"old", ""}}},
+                                     {"into", {{"one", "r"}}},
+                                     {"other", {{"x", "r"}}}});
+    EXPECT_EQ(said(carried_bitmaps(nodes, {{"top", "mid"}, "into", true})),
+              "add old, merge old mid, merge one top mid, disable one, add two, merge two top, enable two");
+    // What takes up what lies below goes on as it was.
+    EXPECT_EQ(said(carried_bitmaps(nodes, {{"mid"}, "into", false})), "add old, merge old mid, merge one mid");
+    EXPECT_EQ(said(carried_bitmaps(nodes, {{"nobody"}, "into", true})), "");
+    EXPECT_EQ(
+        carried_bitmaps(nodes, {{"top"}, "into", true})[2]["data"],
+        (json{{"node", "into"}, {"name", "two"}, {"persistent", true}, {"granularity", 4096}, {"disabled", true}}));
+}
+
+TEST(CarriedBitmaps, AreKnownAsAWholeOrNotAtAll) {
+    const auto nodes = with_bitmaps({{"top", {{"one", "ri"}, {"two", "i"}, {"three", "r"}, {"four", "i"}}},
+                                     {"into", {{"one", "r"}, {"two", ""}, {"three", "i"}}}});
+    // A bitmap that recorded while the bytes came has them all.
+    EXPECT_EQ(said(carried_bitmaps(nodes, {{"top"}, "into", true})), "remove two");
+    EXPECT_EQ(said(carried_bitmaps(nodes, {{"top"}, "into", false})), "remove one, remove two");
 }
 
 }  // namespace

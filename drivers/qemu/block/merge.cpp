@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "qemu/block/carried_bitmaps.hpp"
 #include "qemu/block/disk_work.hpp"
 #include "qemu/block/follow.hpp"
 #include "qemu/block/images.hpp"
@@ -28,6 +29,7 @@ struct Plan {
     ImageFile lower_file;              ///< no path: what is lower is no local file
     bool top = false;                  ///< `upper` is what the guest writes to
     std::vector<std::string> written;  ///< images that QEMU can only read and the job writes to, or to their headers
+    LeavingImages leaving;
     DiskParts after;
 };
 
@@ -59,6 +61,7 @@ Plan plan_merge(GuestCore& core, const ChainMerge& merge) {
               {},
               upper + 1 == parts.images.size(),
               {},
+              {},
               parts};
     if (!to_nothing) {
         plan.lower = parts.images[lower].node();
@@ -68,6 +71,9 @@ Plan plan_merge(GuestCore& core, const ChainMerge& merge) {
     if (commit && upper + 2 < parts.images.size()) plan.written.push_back(parts.images[upper + 1].node());
     if (!commit && !plan.top) plan.written.push_back(plan.upper);
     const auto first = to_nothing ? 0 : lower + 1, last = commit ? upper + 1 : upper;
+    plan.leaving.into = commit ? plan.lower : plan.upper;
+    plan.leaving.takes_place = commit;
+    for (auto i = last; i-- > first;) plan.leaving.from.push_back(parts.images[i].node());
     auto& images = plan.after.images;
     images.erase(images.begin() + static_cast<std::ptrdiff_t>(first),
                  images.begin() + static_cast<std::ptrdiff_t>(last));
@@ -127,6 +133,15 @@ Task<> halt(CorePtr core) {
     co_await core->open_monitor().execute("stop", core->verb_deadline());
 }
 
+/// As long as the images stand where they stood, so that what comes in between finds both or the one.
+Task<> carry_bitmaps(CorePtr core, LeavingImages leaving) {
+    const auto nodes =
+        co_await core->open_monitor().execute("query-named-block-nodes", json{{"flat", true}}, core->verb_deadline());
+    const auto actions = carried_bitmaps(nodes, leaving);
+    if (actions.empty()) co_return;
+    co_await core->open_monitor().execute("transaction", json{{"actions", actions}}, in(patient));
+}
+
 Task<> work(CorePtr core, const Plan& plan, ProgressSink progress, std::stop_token stop) {
     constexpr std::string_view doing = "merge images";
     co_await begin(core, plan, stop);
@@ -139,6 +154,7 @@ Task<> work(CorePtr core, const Plan& plan, ProgressSink progress, std::stop_tok
         require_success(*core, facts, doing);
     }
     if (stop.stop_requested()) throw Cancelled{fmt::format("a merge of images of {}", core->who())};
+    co_await carry_bitmaps(core, plan.leaving);
     // From here on it cannot be taken back.
     co_await core->open_monitor().execute("job-finalize", json{{"id", plan.job}}, in(patient));
     facts = co_await follow_job(core, plan.job, {}, {}, {});

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "qemu/block/carried_bitmaps.hpp"
 #include "qemu/json.hpp"
 #include "qemu/monitor.hpp"
 
@@ -144,7 +145,7 @@ Task<> open_nodes(StorageDaemon& daemon, const Copying& copying, std::vector<jso
 }
 
 Task<> begin_job(StorageDaemon& daemon, const Copying& copying, std::stop_token stop) {
-    json arguments{{"job-id", job}, {"device", node_name(0)}, {"auto-dismiss", false}};
+    json arguments{{"job-id", job}, {"device", node_name(0)}, {"auto-finalize", false}, {"auto-dismiss", false}};
     const bool whole = copying.base >= copying.chain.size();
     if (!whole) arguments["base-node"] = node_name(copying.base);
     if (copying.how == Copying::How::stream && !whole)
@@ -162,11 +163,22 @@ Task<json> look_at_job(StorageDaemon& daemon, std::stop_token stop) {
     co_return nullptr;
 }
 
+/// What was recorded goes with what was copied, as long as the image that is written to is open for that.
+Task<> carry_bitmaps(StorageDaemon& daemon, const Copying& copying, std::stop_token stop) {
+    const bool commits = copying.how == Copying::How::commit;
+    LeavingImages leaving{{}, node_name(commits ? copying.base : 0), commits};
+    for (std::size_t level = commits ? 0 : 1; level < copying.base; ++level) leaving.from.push_back(node_name(level));
+    const auto nodes = co_await daemon.ask("query-named-block-nodes", json{{"flat", true}}, stop);
+    auto actions = carried_bitmaps(nodes, leaving);
+    if (!actions.empty()) co_await daemon.ask("transaction", json{{"actions", std::move(actions)}}, stop);
+}
+
 /// Until it has ended. HypervisorFailed with its own words when it has failed.
-Task<> finish_job(StorageDaemon& daemon, const ImagePrograms& programs, ProgressSink progress, std::stop_token stop) {
+Task<> finish_job(StorageDaemon& daemon, const ImagePrograms& programs, const Copying& copying, ProgressSink progress,
+                  std::stop_token stop) {
     auto moved = std::chrono::steady_clock::now();
     std::pair<std::string, std::uint64_t> seen;
-    bool completing = false;
+    bool completing = false, finalizing = false;
     while (true) {
         const auto state = co_await look_at_job(daemon, stop);
         const auto status = text(state, "status");
@@ -178,6 +190,10 @@ Task<> finish_job(StorageDaemon& daemon, const ImagePrograms& programs, Progress
         }
         if (status == "ready" && !std::exchange(completing, true))
             co_await daemon.ask("job-complete", json{{"id", job}}, stop);
+        if (status == "pending" && !std::exchange(finalizing, true)) {
+            co_await carry_bitmaps(daemon, copying, stop);
+            co_await daemon.ask("job-finalize", json{{"id", job}}, stop);
+        }
         if (std::pair now{status, done}; now != seen) {
             seen = std::move(now);
             moved = std::chrono::steady_clock::now();
@@ -226,7 +242,7 @@ Task<> copy(Ports& ports, const ImagePrograms& programs, Copying copying, Progre
     try {
         co_await open_nodes(daemon, copying, std::move(nodes), path, stop);
         co_await begin_job(daemon, copying, stop);
-        co_await finish_job(daemon, programs, std::move(progress), stop);
+        co_await finish_job(daemon, programs, copying, std::move(progress), stop);
     } catch (...) {
         failure = std::current_exception();
     }

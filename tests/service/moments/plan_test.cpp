@@ -32,7 +32,7 @@ struct Case {
 
 MomentEntry plan(const std::string& inner, const Case& now) {
     const auto wanted = xml::parse_snapshot("<domainsnapshot><name>s1</name>" + inner + "</domainsnapshot>");
-    return plan_snapshot(wanted, now.options, {now.config, now.state, now.persistent}, 1'700'000'000);
+    return plan_snapshot(wanted, now.options, {now.config, now.state, now.persistent}, 1'700'000'000'000'000);
 }
 
 Code refusal(const std::string& inner, const Case& now, const std::string& about = "") {
