@@ -32,13 +32,18 @@ double last(const std::vector<double>& all) {
     return median({all.end() - at_each_end, all.end()});
 }
 
-}  // namespace
+std::string with_disk(int number, const std::string& image) {
+    return definition(number, bare_devices + "<disk type='file'><driver name='qemu' type='qcow2'/><source file='" +
+                                  image + "'/><target dev='vda' bus='virtio'/></disk>");
+}
 
-void measure_snapshots(Client& client, Table& table, const std::string& folder, int number, int rounds) {
+void undefine(Client& client, const std::string& path) {
+    client.call(path, domain_interface, "Undefine", "a{sv}", 1u, "snapshots-metadata", "b", 1);
+}
+
+void measure_at_rest(Client& client, Table& table, const std::string& folder, int number, int rounds) {
     const std::string bare = make_image(folder + "/bare.qcow2"), image = make_image(folder + "/snapshots.qcow2");
-    const std::string disk = "<disk type='file'><driver name='qemu' type='qcow2'/><source file='" + image +
-                             "'/><target dev='vda' bus='virtio'/></disk>";
-    client.call(root, manager, "DefineDomain", "sa{sv}", definition(number, bare_devices + disk).c_str(), 0u);
+    client.call(root, manager, "DefineDomain", "sa{sv}", with_disk(number, image).c_str(), 0u);
     const std::string path = path_of(number);
     std::vector<double> ours, floor;
     for (int i = 0; i < many; ++i) {
@@ -55,13 +60,25 @@ void measure_snapshots(Client& client, Table& table, const std::string& folder, 
     const double list = median(
         repeated(rounds, [&] { client.call(path, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", ""); }));
     table.row(fmt::format("list {} snapshots with all properties", many), ms(list));
+    undefine(client, path);
+}
+
+void measure_running(Client& client, Table& table, const std::string& folder, int number, int rounds) {
+    const std::string image = make_image(folder + "/running.qcow2"), path = path_of(number);
+    client.call(root, manager, "DefineDomain", "sa{sv}", with_disk(number, image).c_str(), 0u);
     client.call(path, domain_interface, "Start", "a{sv}", 0u);
     std::vector<double> running;
-    for (int i = 0; i < rounds; ++i)
-        running.push_back(timed([&] { snapshot(client, path, "running-" + std::to_string(i)); }));
+    for (int i = 0; i < rounds; ++i) running.push_back(timed([&] { snapshot(client, path, std::to_string(i)); }));
     table.row("internal snapshot of a bare running guest", ms(median(running)));
     client.call(path, domain_interface, "Stop", "a{sv}", 0u);
-    client.call(path, domain_interface, "Undefine", "a{sv}", 1u, "snapshots-metadata", "b", 1);
+    undefine(client, path);
+}
+
+}  // namespace
+
+void measure_snapshots(Client& client, Table& table, const std::string& folder, int number, int rounds) {
+    measure_at_rest(client, table, folder, number, rounds);
+    measure_running(client, table, folder, number, rounds);
 }
 
 }  // namespace virtbus::bench
