@@ -145,7 +145,7 @@ struct ImageFacts {
         bool recording = false, inconsistent = false;
         std::uint32_t granularity = 0;
     };
-    std::vector<Bitmap> bitmaps;
+    std::vector<Bitmap> bitmaps;  ///< none of an image that somebody writes: they are written when it is closed
 };
 
 /// Each call works on one image, needs it unused (DeviceInUse when somebody has it open), names its path in errors, and

@@ -48,6 +48,7 @@ Task<> ChainGraph::follow(ImageFile top, std::stop_token stop) {
         const auto path = top.path;
         images_of_.emplace(path, top);
         const auto facts = co_await images_.examine(top, stop);
+        if (!facts.tags.empty()) with_snapshots_.insert(path);
         if (!facts.backing) co_return;
         below_.insert_or_assign(path, *facts.backing);
         top = *facts.backing;

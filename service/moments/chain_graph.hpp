@@ -25,6 +25,8 @@ public:
     std::vector<ImageFile> on_top_of(const std::string& path) const;
     /// What it lies on; null: nothing known.
     const ImageFile* below(const std::string& path) const;
+    /// It has internal snapshots, whoever made them.
+    bool holds_snapshots(const std::string& path) const { return with_snapshots_.contains(path); }
     bool knows(const std::string& path) const { return images_of_.contains(path); }
     const ImageFile* find(const std::string& path) const;
     /// From `top` down, `top` first.
@@ -38,6 +40,7 @@ private:
     Workers& workers_;
     std::map<std::string, ImageFile> images_of_;
     std::map<std::string, ImageFile> below_;
+    std::set<std::string> with_snapshots_;
 };
 
 }  // namespace virtbus

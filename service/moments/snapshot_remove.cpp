@@ -232,16 +232,21 @@ Task<> SnapshotBook::learn_chains(ChainGraph& graph, std::stop_token stop) {
     if (machine_.definition_ && machine_.definition_->problem().empty()) add(machine_.definition_->config());
     for (const auto* entry : index_.list())
         for (const auto& disk : entry->disks)
-            if (disk.place == SnapshotPlace::external) tops.push_back(disk.overlay), tops.push_back(disk.frozen);
+            if (disk.place == SnapshotPlace::external || disk.place == SnapshotPlace::internal) {
+                tops.push_back(disk.overlay);
+                tops.push_back(disk.frozen);
+            }
     for (auto& top : tops) co_await graph.follow(std::move(top), stop);
 }
 
-bool SnapshotBook::is_frozen_elsewhere(const std::string& path, const std::string& but) const {
-    return std::ranges::any_of(index_.list(), [&](const MomentEntry* entry) {
-        return entry->name != but && std::ranges::any_of(entry->disks, [&](const MomentDisk& disk) {
-                   return disk.place == SnapshotPlace::external && disk.frozen.path == path;
-               });
-    });
+/// Another external snapshot that has frozen the image.
+const MomentEntry* SnapshotBook::freezer_of(const std::string& path, const std::string& but) const {
+    for (const auto* entry : index_.list())
+        if (entry->name != but && std::ranges::any_of(entry->disks, [&](const MomentDisk& disk) {
+                return disk.place == SnapshotPlace::external && disk.frozen.path == path;
+            }))
+            return entry;
+    return nullptr;
 }
 
 Task<> SnapshotBook::guard_merge(Removal& removal, const MomentDisk& part) {
@@ -266,21 +271,33 @@ Task<> SnapshotBook::guard_merge(Removal& removal, const MomentDisk& part) {
     const auto overlays = removal.graph.on_top_of(path);
     if (overlays.size() == 1 && is_top(path))
         refuse(overlays.front().path, fmt::format("lies on {}, to which {} writes", path, machine_.words()));
+    if (keeps_frozen(removal, path)) co_return;
+    for (const auto& overlay : overlays)
+        if (removal.graph.holds_snapshots(overlay.path))
+            refuse(overlay.path,
+                   fmt::format("has snapshots inside, which need {} below them as it is; delete those first", path));
+}
+
+/// Somebody else needs it as it is.
+bool SnapshotBook::keeps_frozen(const Removal& removal, const std::string& path) const {
+    return freezer_of(path, removal.name) || is_top(path);
 }
 
 /// One disk's frozen image loses its reason.
 Task<> SnapshotBook::dissolve(Removal& removal, MomentDisk part) {
     const auto frozen = part.frozen;
     const auto overlays = removal.graph.on_top_of(frozen.path);
-    if (is_frozen_elsewhere(frozen.path, removal.name) || is_top(frozen.path)) {
+    // What is inside it, on record or not, goes only with who asks for that.
+    const bool removable = made_here(frozen.path) && !removal.graph.holds_snapshots(frozen.path);
+    if (keeps_frozen(removal, frozen.path)) {
         co_await note_dissolved(removal.name, part.target, {}, {});
     } else if (overlays.empty()) {
-        co_await note_dissolved(removal.name, part.target, {}, made_here(frozen.path) ? frozen : ImageFile{});
+        co_await note_dissolved(removal.name, part.target, {}, removable ? frozen : ImageFile{});
     } else if (overlays.size() == 1) {
         co_await commit(removal, part, overlays.front());
     } else {
         for (const auto& overlay : overlays) co_await pull(removal, part, overlay);
-        co_await note_dissolved(removal.name, part.target, {}, made_here(frozen.path) ? frozen : ImageFile{});
+        co_await note_dissolved(removal.name, part.target, {}, removable ? frozen : ImageFile{});
     }
 }
 

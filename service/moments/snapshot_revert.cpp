@@ -136,7 +136,7 @@ Task<> SnapshotBook::guard_revert(Reversion& it) {
     if (it.inside()) co_await guard_inside(it);
 }
 
-/// What lies on an image would rest on other bytes than it was made for.
+/// What lies on an image, or is to be gone back to in it, would rest on other bytes than it was made for.
 Task<> SnapshotBook::guard_inside(Reversion& it) {
     ChainGraph graph{images(), machine_.context_.ports.workers};
     co_await learn_chains(graph, it.job->stop());
@@ -149,6 +149,11 @@ Task<> SnapshotBook::guard_inside(Reversion& it) {
                 fmt::format("the snapshot '{}' is inside {}, and {} lies on that; delete the external snapshots "
                             "made since first",
                             it.entry.name, part.frozen.path, above.front().path)};
+        if (const auto* other = freezer_of(part.frozen.path, it.entry.name))
+            throw Error{Code::invalid_state,
+                        fmt::format("the snapshot '{}' is inside {}, which the external snapshot '{}' has frozen; "
+                                    "delete that one first",
+                                    it.entry.name, part.frozen.path, other->name)};
         if (const auto user = machine_.context_.directory.user_of_image(part.frozen.path, machine_); !user.empty())
             throw Error{Code::invalid_state, fmt::format("{} is also used by domain '{}'", part.frozen.path, user)};
     }
@@ -343,6 +348,8 @@ Task<> SnapshotBook::end_external(Reversion& it, MomentEntry fresh, DomainConfig
     for (const auto& disk : before.devices.disks) {
         const auto top = top_image(disk);
         if (!top || !made_here(top->path) || is_top(top->path) || uses(top->path)) continue;
+        // Nor are snapshots inside it that nobody speaks of any more.
+        if (!(co_await images().examine(*top, {})).tags.empty()) continue;
         rest.images.push_back(*top);
     }
     next.pending = rest.images.empty() ? std::string{} : encode(rest);

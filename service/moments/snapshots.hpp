@@ -136,7 +136,8 @@ private:
     /// Removes what the note says that nobody needs any more, then the note.
     Task<> tidy();
     std::vector<std::string> leftovers(MomentIndex& next) const;
-    bool is_frozen_elsewhere(const std::string& path, const std::string& but) const;
+    const MomentEntry* freezer_of(const std::string& path, const std::string& but) const;
+    bool keeps_frozen(const Removal& removal, const std::string& path) const;
     Task<> guard_merge(Removal& removal, const MomentDisk& part);
     Task<> dissolve(Removal& removal, MomentDisk part);
     Task<> commit(Removal& removal, MomentDisk part, ImageFile overlay);

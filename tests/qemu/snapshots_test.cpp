@@ -204,6 +204,48 @@ TEST_F(QemuSnapshots, AnImageWithAnOverlayIsNotRevertedUnderIt) {
     EXPECT_REFUSED(revert("inside"), Code::invalid_state, "a.outside");
 }
 
+TEST_F(QemuSnapshots, WhatIsInsideAnOverlayKeepsItFromBeingMerged) {
+    define_web();
+    take_outside("outside");
+    take("inside");
+    put(top("vda"), 0, 2);
+    EXPECT_REFUSED(remove("outside"), Code::invalid_state, "a.outside");
+    remove("inside", {.metadata_only = true});
+    EXPECT_REFUSED(remove("outside"), Code::invalid_state, "has snapshots inside");
+    start();
+    EXPECT_REFUSED(remove("outside"), Code::invalid_state, "has snapshots inside");
+    stop();
+    for (const auto* disk : {"vda", "vdb"}) ASSERT_EQ(shell("qemu-img snapshot -d inside " + top(disk)), 0);
+    remove("outside");
+    EXPECT_EQ(seen(image("a"))[0], 2u);
+}
+
+TEST_F(QemuSnapshots, WhatOneSnapshotHasFrozenIsNotRevertedForAnother) {
+    define_web();
+    take_outside("s1");
+    take("inside");
+    put(top("vda"), 1, 2);
+    take_outside("s2");
+    revert("s1");
+    EXPECT_REFUSED(revert("inside"), Code::invalid_state, "'s2'");
+    revert("s2");
+    EXPECT_EQ(seen(top("vda")), (Cells{1, 2, 0, 0}));
+    revert("s1");
+    remove("s2");
+    revert("inside");
+    EXPECT_EQ(seen(top("vda")), (Cells{1, 0, 0, 0}));
+}
+
+TEST_F(QemuSnapshots, AnImageStaysForWhatIsInsideIt) {
+    define_web();
+    take_outside("s1");
+    take("inside");
+    const auto holder = top("vda");
+    remove("inside", {.metadata_only = true});
+    revert("s1");
+    EXPECT_EQ(tags(holder), std::vector<std::string>{"inside"}) << "it was given up, not removed";
+}
+
 TEST_F(QemuSnapshots, NoMetadataLeavesTheOverlaysAlone) {
     define_web();
     take("s1", {.no_metadata = true, .disk_only = true});

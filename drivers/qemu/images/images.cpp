@@ -85,8 +85,16 @@ ImageFacts facts_of(const OpenImage& image) {
         name.clear();
     }
     if (!name.empty()) facts.backing = image_below(image);
-    if (image.header.format != ImageFormat::qcow2 || is_used(image)) return facts;
-    auto tables = read_qcow2_tables(image.fd.get(), image.file.path);
+    if (image.header.format != ImageFormat::qcow2) return facts;
+    const bool used = is_used(image);
+    Qcow2Tables tables;
+    try {
+        tables = read_qcow2_tables(image.fd.get(), image.file.path);
+    } catch (const Error&) {
+        // Who writes it may be writing just that.
+        if (!used) throw;
+    }
+    if (used) tables.bitmaps.clear();
     for (auto& snapshot : tables.snapshots) facts.tags.push_back(std::move(snapshot.tag));
     for (auto& bitmap : tables.bitmaps)
         facts.bitmaps.push_back({std::move(bitmap.name), bitmap.recording, bitmap.inconsistent, bitmap.granularity});
