@@ -78,6 +78,7 @@ Task<> SnapshotBook::remove_one(JobPtr job, std::string name) {
         if (entry.kind == SnapshotKind::internal) {
             if (index_.pending.empty()) co_await begin_pending({.verb = Pending::Verb::remove, .name = name});
             co_await remove_tags(entry, running(), job->stop());
+            co_await give_up_holders(job, entry);
         } else {
             co_await remove_external(job, entry);
         }
@@ -132,6 +133,19 @@ Task<> SnapshotBook::remove_tags(MomentEntry entry, RunPtr run, std::stop_token 
         }
     }
     co_await together(std::move(work));
+}
+
+/// Images that were given up long ago and kept for what was inside them go with the last of it.
+Task<> SnapshotBook::give_up_holders(JobPtr job, MomentEntry entry) {
+    for (const auto& part : entry.disks) {
+        const auto holder = part.frozen;
+        if (part.place != SnapshotPlace::internal || !made_here(holder.path) || is_top(holder.path)) continue;
+        ChainGraph graph{images(), machine_.context_.ports.workers};
+        co_await learn_chains(graph, job->stop());
+        if (graph.holds_snapshots(holder.path) || !graph.on_top_of(holder.path).empty()) continue;
+        if (!(co_await graph.strangers(holder.path, job->stop())).empty()) continue;
+        co_await note_dissolved(entry.name, part.target, {}, holder);
+    }
 }
 
 /// The records go, all or none: children move to the parent, and if the current one goes, its parent is that.

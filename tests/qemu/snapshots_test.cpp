@@ -236,6 +236,21 @@ TEST_F(QemuSnapshots, WhatOneSnapshotHasFrozenIsNotRevertedForAnother) {
     EXPECT_EQ(seen(top("vda")), (Cells{1, 0, 0, 0}));
 }
 
+TEST_F(QemuSnapshots, AnImageGoesWithTheLastThatIsInsideIt) {
+    define_web();
+    take_outside("s1");
+    const auto holder = top("vda");
+    take("inside");
+    take_outside("s2");
+    revert("s1");
+    remove("s2");
+    EXPECT_TRUE(exists(holder));
+    remove("inside");
+    EXPECT_FALSE(exists(holder));
+    remove("s1");
+    EXPECT_EQ(seen(top("vda")), (Cells{1, 0, 0, 0}));
+}
+
 TEST_F(QemuSnapshots, AnImageStaysForWhatIsInsideIt) {
     define_web();
     take_outside("s1");
