@@ -105,6 +105,7 @@ void GuestCore::connect() {
         if (const auto self = weak.lock()) self->set_responsive(!stalled);
     };
     Monitor::Options options;
+    options.first_id = ports.clock.now();
     options.patience = times.patience;
     monitor =
         std::make_unique<Monitor>(ports.loop, connect_socket(record.monitor), who(), std::move(handlers), options);

@@ -57,7 +57,8 @@ struct Monitor::Core : std::enable_shared_from_this<Core> {
           who{std::move(who_)},
           handlers{std::make_shared<Handlers>(std::move(handlers_))},
           options{options_},
-          lines{options_.line_limit} {}
+          lines{options_.line_limit},
+          next_id{options_.first_id} {}
 
     Loop& loop;
     Fd socket;
@@ -68,7 +69,7 @@ struct Monitor::Core : std::enable_shared_from_this<Core> {
     std::deque<Outgoing> outgoing;
     std::size_t outgoing_bytes = 0;
     std::unordered_map<std::uint64_t, InFlight> in_flight;
-    std::uint64_t last_id = 0;
+    std::uint64_t next_id;
     std::uint64_t descriptor_id = 0;  ///< the unanswered command whose descriptor QEMU holds, or 0
     std::optional<Error> failure;
     bool greeted = false;
@@ -157,6 +158,7 @@ struct Monitor::Core : std::enable_shared_from_this<Core> {
 
     void answer(const json& message) {
         const auto& id = member(message, "id");
+        if (id.is_number_unsigned() && id.get<std::uint64_t>() < options.first_id) return;
         const auto found = id.is_number_unsigned() ? in_flight.find(id.get<std::uint64_t>()) : in_flight.end();
         if (found == in_flight.end())
             return end(broken(
@@ -184,7 +186,7 @@ struct Monitor::Core : std::enable_shared_from_this<Core> {
             promise.fail(*failure);
             return promise;
         }
-        const auto id = ++last_id;
+        const auto id = next_id++;
         json message{{"execute", command}, {"id", id}};
         if (!arguments.is_null()) message["arguments"] = arguments;
         auto bytes = message.dump(-1, ' ', true, json::error_handler_t::replace) + "\n";

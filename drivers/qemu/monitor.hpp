@@ -39,6 +39,9 @@ public:
         std::size_t line_limit = 16U << 20;  ///< bytes of one answer or event
         std::size_t in_flight = 256;         ///< commands without an answer
         std::size_t backlog = 1U << 20;      ///< bytes that the peer has not taken
+        /// The id of the first command. QEMU gives the answers that a connection before this one did not wait for:
+        /// those with smaller ids are passed over.
+        std::uint64_t first_id = 1;
     };
 
     /// What `send` leaves: the answer, to be waited for or dropped.

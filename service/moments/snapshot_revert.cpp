@@ -23,6 +23,7 @@ struct SnapshotBook::Reversion {
     SnapshotConfig record;
     DomainConfig config;  ///< what shall run, or be stored
     DomainConfig stored;  ///< what shall be stored
+    DomainConfig before;  ///< what is now
     RunPtr run;
     bool memory = false;            ///< the snapshot has it
     bool activate = false;          ///< it is to be active afterwards
@@ -65,6 +66,7 @@ Task<> SnapshotBook::do_revert(JobPtr job, std::string name, RevertOptions optio
     it.memory = was_active && (it.inside() || !it.entry.memory_file.empty());
     it.activate = options.running || options.paused || it.memory;
     it.let_run = options.running || (!options.paused && it.entry.state == word(State::running));
+    it.before = current_config();
     settle_definitions(it);
     co_await guard_revert(it);
     std::exception_ptr error;
@@ -82,7 +84,7 @@ Task<> SnapshotBook::do_revert(JobPtr job, std::string name, RevertOptions optio
 
 /// What shall run and what shall be stored, as the snapshot has it; what is now where it has nothing.
 void SnapshotBook::settle_definitions(Reversion& it) const {
-    const auto now = current_config();
+    const auto& now = it.before;
     it.config = it.record.domain.empty() ? now : understand(it.record.domain, false).config;
     it.stored = it.record.inactive_domain.empty() ? it.config : understand(it.record.inactive_domain, false).config;
     for (auto* config : {&it.config, &it.stored}) {
@@ -117,7 +119,7 @@ Task<> SnapshotBook::guard_revert(Reversion& it) {
         risky("the domain has a managed-save image, which would not fit the disks any more and is removed");
     if (it.run && it.memory) {
         const auto difference = xml::abi_difference(xml::without_live(it.run->live), it.config);
-        it.keep_process = it.inside() && !difference && !it.options.reset_nvram;
+        it.keep_process = it.inside() && !difference && !it.options.reset_nvram && writes_to_all_of(it.entry);
         if (difference)
             risky(fmt::format("the machine that runs is another one ({}), and its process must be replaced",
                               *difference));
@@ -134,6 +136,13 @@ Task<> SnapshotBook::guard_revert(Reversion& it) {
                                                      "any more",
                                                      it.entry.memory_file, it.entry.name)};
     if (it.inside()) co_await guard_inside(it);
+}
+
+/// Its process has the very images open that the snapshot is inside of.
+bool SnapshotBook::writes_to_all_of(const MomentEntry& entry) const {
+    return std::ranges::all_of(entry.disks, [this](const MomentDisk& part) {
+        return part.place != SnapshotPlace::internal || writes_to(part.target, part.frozen.path);
+    });
 }
 
 /// What lies on an image, or is to be gone back to in it, would rest on other bytes than it was made for.
@@ -183,7 +192,7 @@ Task<> SnapshotBook::revert_internal(Reversion& it) {
             co_await apply_to_images(it);
         co_await store_reverted(it);
         if (it.activate && !it.keep_process) co_await start_reverted(it);
-        co_await end_reversion(it);
+        co_await end_reversion(it, {});
     } catch (...) {
         error = std::current_exception();
     }
@@ -298,7 +307,6 @@ Task<> SnapshotBook::revert_external(Reversion& it) {
     Pending note{.verb = Pending::Verb::revert, .name = it.entry.name};
     if (machine_.definition_) note.definition = machine_.definition_->text();
     note.entry = it.entry;
-    const auto before = current_config();
     for (auto& part : note.entry->disks)
         if (part.place == SnapshotPlace::external) part.overlay = co_await fresh_overlay(part);
     co_await begin_pending(note);
@@ -324,7 +332,7 @@ Task<> SnapshotBook::revert_external(Reversion& it) {
         co_await undo_reversion(std::move(note));
         std::rethrow_exception(error);
     }
-    co_await end_external(it, *note.entry, before);
+    co_await end_reversion(it, note.entry->disks);
     if (it.activate) co_await start_reverted(it);
 }
 
@@ -335,27 +343,6 @@ Task<ImageFile> SnapshotBook::fresh_overlay(MomentDisk part) {
         auto path = fmt::format("{}.{}", base, number);
         if (!co_await is_there(path)) co_return ImageFile{std::move(path), "qcow2"};
     }
-}
-
-/// What was written since the snapshot that was current is given up with the revert: overlays that virtbus made and
-/// nothing lies on or speaks of.
-Task<> SnapshotBook::end_external(Reversion& it, MomentEntry fresh, DomainConfig before) {
-    auto next = index_;
-    for (const auto& part : fresh.disks)
-        if (part.place == SnapshotPlace::external) next.made.insert(part.overlay.path);
-    next.set_current(it.entry.name);
-    Pending rest{.verb = Pending::Verb::tidy, .name = it.entry.name};
-    for (const auto& disk : before.devices.disks) {
-        const auto top = top_image(disk);
-        if (!top || !made_here(top->path) || is_top(top->path) || uses(top->path)) continue;
-        // Nor are snapshots inside it that nobody speaks of any more.
-        if (!(co_await images().examine(*top, {})).tags.empty()) continue;
-        rest.images.push_back(*top);
-    }
-    next.pending = rest.images.empty() ? std::string{} : encode(rest);
-    co_await save(std::move(next));
-    if (!index_.pending.empty()) co_await tidy();
-    co_await machine_.checkpoints_->drop_newer(it.entry.creation_time);
 }
 
 // ---- what both need
@@ -384,11 +371,24 @@ Task<> SnapshotBook::store_reverted(Reversion& it) {
     if (machine_.view_.has_managed_save && !it.memory) co_await machine_.drop_managed_save();
 }
 
-Task<> SnapshotBook::end_reversion(Reversion& it) {
+/// What was written since the snapshot that was current is given up with the revert: overlays that virtbus made and
+/// nothing lies on or speaks of.
+Task<> SnapshotBook::end_reversion(Reversion& it, std::vector<MomentDisk> fresh) {
     auto next = index_;
+    for (const auto& part : fresh)
+        if (part.place == SnapshotPlace::external) next.made.insert(part.overlay.path);
     next.set_current(it.entry.name);
-    next.pending.clear();
+    Pending rest{.verb = Pending::Verb::tidy, .name = it.entry.name};
+    for (const auto& disk : it.before.devices.disks) {
+        const auto top = top_image(disk);
+        if (!top || !made_here(top->path) || is_top(top->path) || uses(top->path)) continue;
+        // Nor are snapshots inside it that nobody speaks of any more.
+        if (!(co_await images().examine(*top, {})).tags.empty()) continue;
+        rest.images.push_back(*top);
+    }
+    next.pending = rest.images.empty() ? std::string{} : encode(rest);
     co_await save(std::move(next));
+    if (!index_.pending.empty()) co_await tidy();
     co_await machine_.checkpoints_->drop_newer(it.entry.creation_time);
 }
 

@@ -163,10 +163,10 @@ private:
     Task<> undo_reversion(Pending note);
     Task<> revert_external(Reversion& it);
     Task<ImageFile> fresh_overlay(MomentDisk part);
-    Task<> end_external(Reversion& it, MomentEntry fresh, DomainConfig before);
     Task<> stop_run();
     Task<> store_reverted(Reversion& it);
-    Task<> end_reversion(Reversion& it);
+    Task<> end_reversion(Reversion& it, std::vector<MomentDisk> fresh);
+    bool writes_to_all_of(const MomentEntry& entry) const;
     Task<> start_reverted(Reversion& it);
     Task<> recover_reversion(Pending note);
 

@@ -275,6 +275,19 @@ TEST(Monitor, EndsOnAnswersNobodyAskedFor) {
     }
 }
 
+TEST(Monitor, PassesOverAnswersToAConnectionBefore) {
+    Monitor::Options options;
+    options.first_id = 1000;
+    Peer peer{options};
+    peer.say(greeting);
+    peer.say("{\"return\":{},\"id\":7}\n{\"error\":{\"class\":\"GenericError\"},\"id\":999}\n");
+    const auto answer = peer.monitor->send("query-status");
+    EXPECT_EQ(peer.lines(2)[1]["id"], 1001);
+    peer.say("{\"return\":{\"running\":true},\"id\":1001}\n");
+    EXPECT_EQ(peer.loop.run(answer.get(in(Duration{10000})))["running"], true);
+    EXPECT_FALSE(peer.ended);
+}
+
 TEST(Monitor, EndsOnTheSecondAnswerToOneCommand) {
     Peer peer;
     EXPECT_NE(peer.ends_by("{\"return\":{},\"id\":1}\n{\"return\":{},\"id\":1}\n").find("nothing that was asked"),

@@ -261,6 +261,30 @@ TEST_F(QemuSnapshots, AnImageStaysForWhatIsInsideIt) {
     EXPECT_EQ(tags(holder), std::vector<std::string>{"inside"}) << "it was given up, not removed";
 }
 
+TEST_F(QemuSnapshots, ARunningMachineOnOtherImagesIsReplaced) {
+    define_web();
+    take_outside("s1");
+    put(top("vda"), 1, 2);
+    start(false);
+    take("inside");
+    const auto holder = top("vda");
+    stop();
+    revert("s1");
+    const auto given_up = top("vda");
+    start();
+    const auto process = web()->view().process_id;
+    revert("inside");
+    EXPECT_NE(web()->view().process_id, process);
+    EXPECT_EQ(web()->view().state, State::running);
+    EXPECT_EQ(top("vda"), holder);
+    EXPECT_FALSE(exists(given_up)) << "nobody can go back to it";
+    stop();
+    EXPECT_EQ(seen(top("vda")), (Cells{1, 2, 0, 0}));
+    remove("inside");
+    remove("s1");
+    EXPECT_EQ(seen(top("vda")), (Cells{1, 2, 0, 0}));
+}
+
 TEST_F(QemuSnapshots, NoMetadataLeavesTheOverlaysAlone) {
     define_web();
     take("s1", {.no_metadata = true, .disk_only = true});
