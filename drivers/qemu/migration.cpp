@@ -109,6 +109,13 @@ Task<> begin_stream(std::shared_ptr<GuestCore> core, Fd fd, const char* command,
 }  // namespace
 
 Task<> send_state(std::shared_ptr<GuestCore> core, Fd target, ProgressSink progress, std::stop_token stop) {
+    // QEMU's own rule: a state that has been written is not written again before it has changed.
+    const auto now = co_await core->open_monitor().execute("query-status", core->verb_deadline(), stop);
+    if (text(now, "status") == "postmigrate")
+        throw Error{Code::invalid_state,
+                    fmt::format("the memory of {} has been written to a file since it was paused, and QEMU does not "
+                                "write it again before its CPUs have run: resume it first",
+                                core->who())};
     co_await begin_stream(core, std::move(target), "migrate", stop);
     const auto answer = co_await follow(core, std::move(progress), stop);
     if (text(answer, "status") != "completed") failed(*core, answer, "write its state");

@@ -76,6 +76,7 @@ Task<> SnapshotBook::remove_one(JobPtr job, std::string name) {
     std::exception_ptr error;
     try {
         if (entry.kind == SnapshotKind::internal) {
+            co_await guard_tags(job, entry);
             if (index_.pending.empty()) co_await begin_pending({.verb = Pending::Verb::remove, .name = name});
             co_await remove_tags(entry, running(), job->stop());
             co_await give_up_holders(job, entry);
@@ -103,6 +104,22 @@ bool SnapshotBook::is_half_merged(const MomentEntry& entry) const {
     return running() && std::ranges::any_of(entry.disks, [this](const MomentDisk& part) {
                return part.place == SnapshotPlace::external && writes_to(part.target, part.frozen.path);
            });
+}
+
+/// A machine that runs remembers the tables of the images it only reads, too: nobody else may change them.
+Task<> SnapshotBook::guard_tags(JobPtr job, MomentEntry entry) {
+    const auto run = running();
+    if (!run) co_return;
+    ChainGraph graph{images(), machine_.context_.ports.workers};
+    for (const auto& disk : run->live.devices.disks)
+        if (auto top = top_image(disk)) co_await graph.follow(std::move(*top), job->stop());
+    for (const auto& part : entry.disks)
+        if (part.place == SnapshotPlace::internal && !writes_to(part.target, part.frozen.path) &&
+            graph.knows(part.frozen.path))
+            throw Error{Code::invalid_state,
+                        fmt::format("the snapshot '{}' is inside {}, on which an image of {} lies that is in use. Shut "
+                                    "it down first, or delete the external snapshots made since",
+                                    entry.name, part.frozen.path, machine_.words())};
 }
 
 /// The internal snapshots of that name go from the images that have them.

@@ -128,6 +128,7 @@ private:
     Task<> do_remove(JobPtr job, std::string name, MomentDeleteOptions options);
     Task<> remove_one(JobPtr job, std::string name);
     Task<> remove_tags(MomentEntry entry, RunPtr run, std::stop_token stop);
+    Task<> guard_tags(JobPtr job, MomentEntry entry);
     Task<> give_up_holders(JobPtr job, MomentEntry entry);
     Task<> remove_external(JobPtr job, const MomentEntry& entry);
     bool is_half_merged(const MomentEntry& entry) const;

@@ -176,6 +176,17 @@ TEST_F(QemuSnapshots, WithMemoryInAFile) {
     EXPECT_FALSE(exists(root + "/mem")) << "it was made with the snapshot";
 }
 
+TEST_F(QemuSnapshots, MemoryThatDidNotChangeIsNotWrittenTwice) {
+    define_web();
+    start();
+    take("one", {}, "<memory snapshot='external' file='" + root + "/one'/>");
+    EXPECT_REFUSED(take("two", {}, "<memory snapshot='external' file='" + root + "/two'/>"), Code::invalid_state,
+                   "resume it first");
+    EXPECT_EQ(web()->view().state, State::paused);
+    EXPECT_FALSE(exists(root + "/two"));
+    EXPECT_EQ(names(), std::vector<std::string>{"one"});
+}
+
 TEST_F(QemuSnapshots, AnOverlayThatIsThereIsNotTouched) {
     define_web();
     write(root + "/a.s1", "precious");
@@ -283,6 +294,16 @@ TEST_F(QemuSnapshots, ARunningMachineOnOtherImagesIsReplaced) {
     remove("inside");
     remove("s1");
     EXPECT_EQ(seen(top("vda")), (Cells{1, 2, 0, 0}));
+}
+
+TEST_F(QemuSnapshots, WhatARunningMachineReadsIsNotChangedUnderIt) {
+    define_web();
+    take("inside");
+    take_outside("outside");
+    start();
+    EXPECT_REFUSED(remove("inside"), Code::invalid_state, "Shut it down first");
+    remove("inside", {.metadata_only = true});
+    EXPECT_EQ(tags(image("a")), std::vector<std::string>{"inside"});
 }
 
 TEST_F(QemuSnapshots, NoMetadataLeavesTheOverlaysAlone) {
