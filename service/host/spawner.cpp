@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -61,6 +62,8 @@ int become(const Birth& birth) {
     standard.sa_handler = SIG_DFL;
     for (int number = 1; number < NSIG; ++number) ::sigaction(number, &standard, nullptr);
     ::setpgid(0, 0);
+    // What it holds, and what it is about to write, must not meet the next daemon.
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (const auto& [here, there] : birth.placed)
         if (::dup2(here, there) < 0) return errno;
     limit(birth.limits);

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <fstream>
 #include <future>
@@ -330,6 +331,25 @@ TEST_F(HostTest, AChildIsGoneWhenTheWaitForItHasFailed) {
     EXPECT_EQ(code_of([&] { run(loop, spawner.run(holder, in(1min), stop.get_token())); }), Code::cancelled);
     Command next;
     next.argv = {"/usr/bin/flock", "--nonblock", lock, "-c", "true"};
+    EXPECT_EQ(run(loop, spawner.run(next, in(1min), {})).status, 0);
+}
+
+TEST_F(HostTest, AChildDoesNotOutliveTheProcessThatRanIt) {
+    const auto lock = folder / "lock";
+    const pid_t daemon = ::fork();
+    if (daemon == 0) {
+        host::MainLoop own;
+        host::ChildSpawner its{own};
+        Command holder;
+        holder.argv = {"/usr/bin/flock", "--no-fork", lock, "/bin/sh", "-c", "kill -9 $PPID; exec sleep 1000"};
+        run(own, its.run(holder, in(1min), {}));
+        ::_exit(1);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(daemon, &status, 0), daemon);
+    ASSERT_TRUE(WIFSIGNALED(status));
+    Command next;
+    next.argv = {"/usr/bin/flock", "--timeout", "30", lock, "-c", "true"};
     EXPECT_EQ(run(loop, spawner.run(next, in(1min), {})).status, 0);
 }
 
