@@ -25,11 +25,10 @@ private:
 };
 
 std::string place_of(const StorageSource& source) {
-    if (!source.volume.empty()) return fmt::format("{}/{}", source.pool, source.volume);
     if (!source.protocol.empty()) return fmt::format("{}:{}", source.protocol, source.name);
     for (const auto* path : {&source.file, &source.dev, &source.dir, &source.path})
         if (!path->empty()) return *path;
-    return {};
+    return source.volume.empty() ? std::string{} : fmt::format("{}/{}", source.pool, source.volume);
 }
 
 Fields describe(const Disk& disk) {

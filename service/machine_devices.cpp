@@ -6,6 +6,7 @@
 #include "service/device_edit.hpp"
 #include "service/machine.hpp"
 #include "service/parallel.hpp"
+#include "service/volumes.hpp"
 #include "service/xml/domain_xml.hpp"
 
 namespace virtbus {
@@ -157,11 +158,16 @@ Task<> Machine::plan_stored(DevicePlanPtr plan) {
 }
 
 Task<> Machine::plan_live(DevicePlanPtr plan) {
+    auto wanted = plan->wanted;
+    if (auto* disk = std::get_if<Disk>(&wanted); disk && plan->change.verb != DeviceChange::Verb::detach) {
+        Volumes volumes{context_};
+        co_await volumes.resolve(*disk, in(context_.patience.verb));
+    }
     const auto& live = plan->run->live;
     const auto kind = plan->wanted.index();
     auto trial = live;
     if (plan->change.verb == DeviceChange::Verb::attach) {
-        const auto number = insert_device(trial, plan->wanted);
+        const auto number = insert_device(trial, wanted);
         plan->live = completed_at(trial, number, kind);
         co_return;
     }
@@ -176,7 +182,7 @@ Task<> Machine::plan_live(DevicePlanPtr plan) {
                                                        words(), words_of(*plan->old))};
         co_return;
     }
-    auto device = plan->wanted;
+    auto device = wanted;
     keep_identity(device, *plan->old);
     if (auto* info = find_info(device)) info->alias = plan->alias;
     replace_device(trial.devices, place.number, std::move(device));

@@ -5,6 +5,7 @@
 #include "service/domain_view.hpp"
 #include "service/machine.hpp"
 #include "service/saved_file.hpp"
+#include "service/volumes.hpp"
 
 namespace virtbus {
 
@@ -121,6 +122,8 @@ Task<> Machine::record_store(std::string path) {
 }
 
 Task<> Machine::bring_up(JobPtr job, RunPtr run, StartOptions options, Deadline deadline, IncomingPtr incoming) {
+    Volumes volumes{context_};
+    co_await volumes.resolve(run->live, deadline, job->stop());
     StartRequest request{.config = run->live,
                          .id = run->id,
                          .paused = options.paused,

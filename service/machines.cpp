@@ -9,6 +9,7 @@
 #include "service/names.hpp"
 #include "service/parallel.hpp"
 #include "service/stat_groups.hpp"
+#include "service/volumes.hpp"
 #include "service/xml/domain_xml.hpp"
 
 namespace virtbus {
@@ -138,7 +139,8 @@ Machines::Wanted Machines::read(std::string_view xml, bool strict) const {
         if (!uuid) throw Error{Code::invalid_xml, fmt::format("'{}' is no UUID", printable(config.uuid))};
         config.uuid = std::move(*uuid);
     }
-    config.id.reset();
+    // A dump of a running machine is taken as what it was made from.
+    config = xml::without_live(std::move(config));
     (void)context_.drivers.get_by_type(config.type);
     for (const auto& sentence : unknown)
         context_.ports.log.info(fmt::format("domain '{}': not understood and kept: {}", config.name, sentence));
@@ -279,7 +281,18 @@ Task<CheckResult> Machines::check(std::string xml, bool runnable) {
     CheckResult result;
     result.xml = render(wanted.config, {.text = Text::stored, .secure = false});
     result.unknown = std::move(wanted.unknown);
-    result.unsupported = co_await driver.unsupported(wanted.config);
+    Volumes volumes{context_};
+    std::string lost;
+    try {
+        co_await volumes.resolve(wanted.config, in(context_.patience.verb));
+    } catch (const Error& error) {
+        if (error.code() != Code::unsupported_configuration) throw;
+        lost = error.what();
+    }
+    if (lost.empty())
+        result.unsupported = co_await driver.unsupported(wanted.config);
+    else
+        result.unsupported.push_back(std::move(lost));
     result.ignored = driver.ignored(wanted.config);
     if (result.unsupported.empty()) result.command = co_await driver.command(std::move(wanted.config), runnable);
     co_return result;

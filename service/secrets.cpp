@@ -3,12 +3,8 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
-
+#include "service/owned_file.hpp"
 #include "virtbus/error.hpp"
 #include "virtbus/secret_name.hpp"
 
@@ -20,31 +16,6 @@ constexpr std::size_t longest = 1u << 20;
 
 [[noreturn]] void refuse(const std::string& why) {
     throw Error{Code::unsupported_configuration, why};
-}
-
-/// Read from the descriptor that was checked, not from the name again.
-std::string read_checked(const Fd& fd, const std::string& path) {
-    struct stat status{};
-    if (::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode)) refuse(fmt::format("secret {} is no file", path));
-    if (status.st_uid != ::geteuid() && status.st_uid != 0)
-        refuse(
-            fmt::format("secret {} belongs to the user {}; say 'chown {} {}'", path, status.st_uid, ::geteuid(), path));
-    if (status.st_mode & 077)
-        refuse(fmt::format("secret {} may be read by others (its mode is {:04o}); say 'chmod 600 {}'", path,
-                           status.st_mode & 07777, path));
-    std::string value(longest + 1, '\0');
-    std::size_t done = 0;
-    while (done < value.size()) {
-        const ssize_t got = ::read(fd.get(), value.data() + done, value.size() - done);
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) refuse(fmt::format("secret {} cannot be read: {}", path, std::strerror(errno)));
-        if (got == 0) break;
-        done += static_cast<std::size_t>(got);
-    }
-    if (done > longest) refuse(fmt::format("secret {} is longer than 1 MiB", path));
-    if (done == 0) refuse(fmt::format("secret {} is empty", path));
-    value.resize(done);
-    return value;
 }
 
 }  // namespace
@@ -63,7 +34,12 @@ Task<std::string> Secrets::get(SecretRef reference, Deadline deadline, std::stop
         refuse(fmt::format("secret {} is not there; put the value into it, as it is, with mode 600", path));
     // Opened without waiting, so that a FIFO in its place holds nobody.
     const Fd fd = co_await files_.open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, std::nullopt, deadline, stop);
-    co_return read_checked(fd, path);
+    co_return read_owned(fd, {.words = "secret " + path,
+                              .path = path,
+                              .longest = longest,
+                              .forbidden = 077,
+                              .rights = "read",
+                              .right_mode = "600"});
 }
 
 }  // namespace virtbus

@@ -40,6 +40,13 @@ ImageLevel level_of(const BackingStore& store) {
     return level;
 }
 
+/// A drive whose source has a policy, say, but no medium.
+bool names_nothing(const Disk& disk) {
+    const auto& source = *disk.source;
+    return (disk.type == StorageType::file && source.file.empty()) ||
+           (disk.type == StorageType::block && source.dev.empty());
+}
+
 bool has_backing(const std::string& format) {
     constexpr std::array formats{"qcow2", "qcow", "qed", "vmdk"};
     return std::ranges::count(formats, format) > 0;
@@ -71,7 +78,9 @@ void check_level(const Disk& disk, const ImageLevel& level) {
     if (level.encryption) check_encryption(disk, level);
     if (level.format == "luks" && !level.encryption) refuse(disk, "its format is 'luks', but it has no <encryption>");
     if (level.type == StorageType::volume)
-        refuse(disk, "storage pools are not served; name the file or block device of the volume");
+        refuse(disk, fmt::format("volume '{}' of pool '{}' was not looked up; below another image name its file or "
+                                 "block device",
+                                 source.volume, source.pool));
     if (level.type == StorageType::dir && !disk.readonly)
         refuse(disk, "a folder can only be shown read-only; add <readonly/>");
     if (level.type == StorageType::dir && level.format != "fat" && level.format != "raw")
@@ -90,7 +99,7 @@ void check_level(const Disk& disk, const ImageLevel& level) {
 
 ImageLevels written_levels(const Disk& disk) {
     ImageLevels out;
-    if (!disk.source) return out;
+    if (!disk.source || names_nothing(disk)) return out;
     if (disk.transient) {
         ImageLevel overlay;
         overlay.format = "qcow2";

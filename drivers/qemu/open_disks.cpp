@@ -240,7 +240,7 @@ private:
 Task<> open_disks(Opening& opening) {
     for (const auto& disk : opening.config.devices.disks) {
         check_sources(disk);
-        if (!disk.source || disk.target.tray == "open") continue;
+        if (!disk.source || disk.target.tray == "open" || written_levels(disk).levels.empty()) continue;
         if (disk.type != StorageType::vhostuser) {
             ChainOpener chain{opening, disk};
             co_await chain.run();

@@ -10,6 +10,7 @@
 #include "service/moments/snapshot_plan.hpp"
 #include "service/moments/snapshots.hpp"
 #include "service/saved_file.hpp"
+#include "service/volumes.hpp"
 #include "service/xml/domain_xml.hpp"
 #include "service/xml/moment_xml.hpp"
 
@@ -85,6 +86,9 @@ Task<> SnapshotBook::do_create(JobPtr job, SnapshotConfig wanted, std::string na
     creation->run = running();
     if (!creation->run) machine_.require_stored("create-snapshot");
     creation->config = creation->run ? creation->run->live : machine_.definition_->config();
+    // The running one's volumes were looked up when it was started.
+    Volumes volumes{machine_.context_};
+    co_await volumes.resolve(creation->config, in(machine_.context_.patience.verb), job->stop());
     creation->ran = creation->run && machine_.view_.state == State::running;
     const SnapshotSubject subject{creation->config, machine_.view_.state, machine_.definition_.has_value()};
     auto& made = creation->entry;
