@@ -311,6 +311,7 @@ JobPtr Machine::set_vcpus(std::uint32_t count, ChangeScope scope, bool maximum, 
         if (maximum) {
             config.vcpu = count;
             if (config.vcpu_current && *config.vcpu_current >= count) config.vcpu_current.reset();
+            std::erase_if(config.vcpus, [&](const Vcpu& vcpu) { return vcpu.id >= count; });
             return;
         }
         if (count > most)
@@ -319,6 +320,7 @@ JobPtr Machine::set_vcpus(std::uint32_t count, ChangeScope scope, bool maximum, 
                                     "first",
                                     config.name, most, count)};
         config.vcpu_current = count == most ? std::nullopt : std::optional{count};
+        for (auto& vcpu : config.vcpus) vcpu.enabled = vcpu.id < count;
     };
     const auto live = maximum ? Change::Live::impossible : Change::Live::guest;
     return begin_change(

@@ -61,8 +61,23 @@ DriveAddress namespace_of(const Disk& disk) {
 
 using Drive = std::tuple<std::string, unsigned, unsigned, unsigned, unsigned>;
 
+/// The limits of the bus itself; those of a model of SCSI controller are its command's.
+void require_place(const std::string& bus, const DriveAddress& at, const std::string& name) {
+    const DriveBus* limits = find_drive_bus(bus);
+    if (!limits) return;
+    const unsigned buses = limits->units / limits->per_bus;
+    if (at.bus >= buses)
+        refuse(fmt::format("{}: it is on bus {} of its controller; one of '{}' has {}", name, at.bus, bus, buses));
+    if (bus == "scsi") return;
+    if (at.target) refuse(fmt::format("{}: it is at target {}; on the bus '{}' that is 0", name, at.target, bus));
+    if (at.unit >= limits->per_bus)
+        refuse(fmt::format("{}: it is at unit {}; a bus of '{}' has the units 0 to {}", name, at.unit, bus,
+                           limits->per_bus - 1));
+}
+
 void take_drive(std::map<Drive, std::string>& taken, const std::string& bus, const DriveAddress& at,
                 const std::string& name) {
+    require_place(bus, at, name);
     const auto [there, fresh] = taken.emplace(Drive{bus, at.controller, at.bus, at.target, at.unit}, name);
     if (!fresh)
         refuse(fmt::format("{} and {} are both at {} controller {}, bus {}, target {}, unit {}", there->second, name,
@@ -195,24 +210,27 @@ void assign_pci(DomainConfig& config, const Chipset& chipset) {
 
 // ---- the other transports of virtio, and pseries' own bus
 
+/// In the order in which libvirt gives out CCW device numbers.
 template <class Each>
 void each_virtio(DomainConfig& config, Each each) {
     Devices& devices = config.devices;
     for (auto& disk : devices.disks)
         if (disk.target.bus == "virtio") each(disk.info, name_of(disk));
+    for (auto& interface : devices.interfaces)
+        if (is_virtio_model(interface.model)) each(interface.info, name_of(interface));
+    for (auto& hostdev : devices.hostdevs)
+        if (hostdev.type == HostdevType::scsi_host || hostdev.model == "vfio-ccw") each(hostdev.info, "hostdev");
+    for (auto& filesystem : devices.filesystems) each(filesystem.info, "filesystem '" + filesystem.target_dir + "'");
     for (auto& controller : devices.controllers)
         if (controller.type == ControllerType::virtio_serial ||
             (controller.type == ControllerType::scsi && is_virtio_model(controller.model)))
             each(controller.info, name_of(controller));
-    for (auto& interface : devices.interfaces)
-        if (is_virtio_model(interface.model)) each(interface.info, name_of(interface));
-    for (auto& filesystem : devices.filesystems) each(filesystem.info, "filesystem '" + filesystem.target_dir + "'");
-    if (devices.memballoon && devices.memballoon->model != "none") each(devices.memballoon->info, "memballoon");
-    for (auto& rng : devices.rngs) each(rng.info, "rng");
     for (auto& input : devices.inputs)
         if (input.bus == "virtio") each(input.info, "input device");
     for (auto& video : devices.videos)
         if (video.model.type == "virtio") each(video.info, "video card");
+    if (devices.memballoon && devices.memballoon->model != "none") each(devices.memballoon->info, "memballoon");
+    for (auto& rng : devices.rngs) each(rng.info, "rng");
     if (devices.vsock) each(devices.vsock->info, "vsock");
     for (auto& crypto : devices.cryptos) each(crypto.info, "crypto device");
 }
@@ -239,6 +257,29 @@ void assign_ccw(DomainConfig& config) {
         chosen.ssid = 0;
         chosen.devno = next;
         info.address = chosen;
+    });
+}
+
+/// What a PCI device is called by the firmware of s390x.
+void assign_zpci(DomainConfig& config, const Chipset& chipset) {
+    std::set<unsigned> uids, fids;
+    const auto each = [&](auto act) {
+        for (const auto& need : pci_needs(config, chipset))
+            if (auto* address = need.info->address_as<PciAddress>()) act(*address, need.name);
+    };
+    each([&](const PciAddress& address, const std::string& name) {
+        if (address.zpci_uid && !uids.insert(*address.zpci_uid).second)
+            refuse(fmt::format("{} has the zpci uid {:#06x} of another device", name, *address.zpci_uid));
+        if (address.zpci_fid && !fids.insert(*address.zpci_fid).second)
+            refuse(fmt::format("{} has the zpci fid {:#010x} of another device", name, *address.zpci_fid));
+    });
+    const auto next = [](std::set<unsigned>& taken, unsigned first) {
+        while (!taken.insert(first).second) ++first;
+        return first;
+    };
+    each([&](PciAddress& address, const std::string&) {
+        if (!address.zpci_uid) address.zpci_uid = next(uids, 1);
+        if (!address.zpci_fid) address.zpci_fid = next(fids, 0);
     });
 }
 
@@ -396,6 +437,7 @@ void assign_drive_addresses(DomainConfig& config) {
         take_drive(taken, disk.target.bus, at, name_of(disk));
         disk.info.address = at;
     }
+    assign_ccid(config);
     for (auto& hostdev : config.devices.hostdevs) {
         if (hostdev.type != HostdevType::scsi || hostdev.info.address) continue;
         for (unsigned index = 0; !hostdev.info.address; ++index) {
@@ -408,13 +450,13 @@ void assign_drive_addresses(DomainConfig& config) {
 
 void assign_addresses(DomainConfig& config, const Chipset& chipset) {
     assign_virtio_serial(config);
-    assign_ccid(config);
     assign_dimm_slots(config);
     assign_usb_addresses(config);
     if (chipset.kind == Chipset::Kind::pseries) assign_spapr_vio(config);
     if (chipset.kind == Chipset::Kind::s390) assign_ccw(config);
     if (!chipset.pci()) assign_mmio(config);
     if (chipset.pci()) assign_pci(config, chipset);
+    if (chipset.kind == Chipset::Kind::s390) assign_zpci(config, chipset);
 }
 
 }  // namespace virtbus::qemu

@@ -127,8 +127,9 @@ void check_disk(const Disk& disk, const DomainConfig& config) {
         refuse(disk, fmt::format("its wwn '{}' is not of 16 hexadecimal digits", disk.wwn));
     const bool removable = disk.device == DiskDevice::cdrom || disk.device == DiskDevice::floppy;
     const bool policy = disk.source && !disk.source->startup_policy.empty();
-    if (policy && !removable && disk.type != StorageType::file)
-        refuse(disk, "startupPolicy is for removable media and disks of type 'file'");
+    const bool local = disk.type == StorageType::file || disk.type == StorageType::block;
+    if (policy && !removable && !local)
+        refuse(disk, "startupPolicy is for removable media and disks of type 'file' or 'block'");
     if (disk.model == "usb-storage" && disk.device == DiskDevice::cdrom)
         refuse(disk, "a CD-ROM on the bus 'usb' is of the model 'usb-bot'");
     const bool usb_model = disk.model.starts_with("usb-");

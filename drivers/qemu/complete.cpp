@@ -104,6 +104,17 @@ void complete_cpu(DomainConfig& config, const Capabilities& capabilities) {
     if (cpu == Cpu{}) config.cpu.reset();
 }
 
+/// As libvirt writes it: which one KVM has is the host's to know.
+void complete_gic(DomainConfig& config) {
+    const bool arm = config.os.arch == "aarch64" || config.os.arch == "armv7l";
+    if (!arm || chipset_of(config).kind != Chipset::Kind::virt || config.type == "kvm") return;
+    if (!config.features) config.features.emplace();
+    auto& gic = config.features->gic;
+    if (!gic) gic.emplace();
+    constexpr unsigned most_of_version_2 = 8;
+    default_to(gic->version, *config.vcpu <= most_of_version_2 ? "2" : "3");
+}
+
 void check_topology(const DomainConfig& config) {
     if (config.vcpu_current && *config.vcpu_current > *config.vcpu)
         refuse(fmt::format("<vcpu current='{}'> is more than the maximum of {}", *config.vcpu_current, *config.vcpu));
@@ -184,6 +195,7 @@ void complete(DomainConfig& config, const DomainConfig* previous, const Capabili
     const Chipset& chipset = chipset_of(config);
     complete_general(config);
     complete_cpu(config, capabilities);
+    complete_gic(config);
     check_topology(config);
     complete_devices(config, chipset, capabilities);
     complete_boot(config);

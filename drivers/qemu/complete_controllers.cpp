@@ -96,8 +96,8 @@ void add_for_devices(DomainConfig& config) {
     for (const auto& console : devices.consoles) ports |= console.target && console.target->type == "virtio";
     if (ports) ensure(config, ControllerType::virtio_serial, 0, "");
     for (std::size_t i = 0; i < devices.smartcards.size(); ++i) {
-        const auto* at = devices.smartcards[i].info.address_as<CcidAddress>();
-        up_to(ControllerType::ccid, at ? at->controller : static_cast<unsigned>(i));
+        if (const auto* at = devices.smartcards[i].info.address_as<CcidAddress>())
+            up_to(ControllerType::ccid, at->controller);
     }
 }
 

@@ -50,6 +50,15 @@ void complete_backing(std::vector<BackingStore>& chain) {
     }
 }
 
+void require_kind_of_address(const Disk& disk) {
+    if (!disk.info.address) return;
+    const auto& bus = disk.target.bus;
+    const bool drive = disk.info.address_as<DriveAddress>(), usb = disk.info.address_as<UsbAddress>();
+    if (drive != (bus == "ide" || bus == "sata" || bus == "scsi" || bus == "fdc" || bus == "nvme") ||
+        usb != (bus == "usb"))
+        refuse(fmt::format("{}: its <address> is of another type than its bus '{}'", name_of(disk), bus));
+}
+
 void complete_disk(Disk& disk) {
     if (disk.target.dev.empty()) throw Error{Code::invalid_xml, "a <disk> has no <target dev=>"};
     if (disk.target.bus.empty()) {
@@ -57,6 +66,7 @@ void complete_disk(Disk& disk) {
         if (disk.target.bus.empty())
             refuse(fmt::format("{}: the bus cannot be told from the target's name; give <target bus=>", name_of(disk)));
     }
+    require_kind_of_address(disk);
     if (disk.device == DiskDevice::floppy && disk.target.bus != "fdc")
         refuse(fmt::format("{}: a floppy is on the bus 'fdc', not '{}'", name_of(disk), disk.target.bus));
     if (disk.device == DiskDevice::cdrom && disk.target.bus == "virtio")
@@ -100,6 +110,7 @@ void complete_interfaces(DomainConfig& config, const Chipset& chipset, const Cap
     std::set<std::string> macs;
     for (auto& interface : config.devices.interfaces) {
         if (interface.mac.empty()) interface.mac = make_mac();
+        if (interface.type == InterfaceType::direct && interface.source) default_to(interface.source->mode, "vepa");
         macs.insert(interface.mac);
         if (interface.model.empty() && interface.type != InterfaceType::hostdev)
             interface.model = interface_model(chipset, capabilities);
@@ -249,21 +260,28 @@ void complete_inputs(DomainConfig& config, const Chipset& chipset) {
         const bool plain = input.type == "mouse" || input.type == "keyboard";
         if (input.type == "passthrough") default_to(input.bus, "virtio");
         if (input.type == "evdev") continue;
-        default_to(input.bus, plain && ps2 ? "ps2" : "usb");
+        default_to(input.bus, plain && ps2 ? "ps2" : chipset.kind == Chipset::Kind::s390 ? "virtio" : "usb");
         if (input.bus == "ps2" && !ps2)
             refuse(fmt::format("input '{}' is on the bus 'ps2', which this machine has not", input.type));
     }
-    const auto add = [&](const char* type) {
-        if (std::any_of(inputs.begin(), inputs.end(), [&](auto& i) { return i.type == type && i.bus == "ps2"; }))
-            return;
+    const auto add = [&](const char* type, const char* bus) {
+        if (std::any_of(inputs.begin(), inputs.end(), [&](auto& i) { return i.type == type && i.bus == bus; })) return;
         Input input;
         input.type = type;
-        input.bus = "ps2";
+        input.bus = bus;
         inputs.push_back(std::move(input));
     };
-    if (!ps2) return;
-    add("mouse");
-    add("keyboard");
+    if (ps2) {
+        add("mouse", "ps2");
+        add("keyboard", "ps2");
+    }
+    const auto& controllers = config.devices.controllers;
+    const bool no_usb = std::any_of(controllers.begin(), controllers.end(), [](auto& controller) {
+        return controller.type == ControllerType::usb && controller.model == "none";
+    });
+    if (chipset.kind != Chipset::Kind::pseries || config.devices.graphics.empty() || no_usb) return;
+    add("keyboard", "usb");
+    add("mouse", "usb");
 }
 
 void complete_audio(DomainConfig& config, const Chipset& chipset) {

@@ -39,8 +39,16 @@ std::string name_of(const Interface& interface) {
 Controller& insert_controller(Devices& devices, Controller controller) {
     auto& all = devices.controllers;
     auto at = all.end();
-    for (auto i = all.begin(); i != all.end(); ++i)
-        if (i->type == controller.type && i->index.value_or(0) < controller.index.value_or(0)) at = i + 1;
+    // Before the first with a greater index, unless one with a smaller index comes after that.
+    for (auto i = all.end(); i != all.begin();) {
+        --i;
+        if (i->type != controller.type) continue;
+        if (i->index.value_or(0) < controller.index.value_or(0)) {
+            at = i + 1;
+            break;
+        }
+        at = i;
+    }
     return *all.insert(at, std::move(controller));
 }
 

@@ -45,6 +45,12 @@ void check_contradictions(const DomainConfig& config, const Capabilities&, Probl
             problems.push_back(fmt::format("memory device {}: needs <features><acpi/>", memory.model));
             break;
         }
+    for (const auto& vcpu : config.vcpus)
+        if (vcpu.enabled != (vcpu.id < config.vcpu_current.value_or(config.vcpu.value_or(1)))) {
+            problems.emplace_back(
+                "vcpus: those that are enabled are the first ones here; none between them is left out");
+            break;
+        }
     const auto isa = std::ranges::count_if(
         config.devices.serials, [](auto& serial) { return serial.target && serial.target->type == "isa-serial"; });
     if (isa > 4)

@@ -129,8 +129,7 @@ void check_hypervisor_features(const DomainConfig& config, const Capabilities& k
     const Features& features = *config.features;
     const bool kvm = config.type == "kvm";
     const bool x86 = chipset_of(config).x86();
-    if (!kvm && features.hyperv) problems.emplace_back("features hyperv: need type kvm");
-    if (features.hyperv && features.hyperv->mode == "host-model")
+    if (kvm && features.hyperv && features.hyperv->mode == "host-model")
         problems.emplace_back("features hyperv mode host-model: use mode passthrough, or name the features");
     if (!features.msrs_unknown.empty())
         problems.emplace_back("features msrs: KVM decides that for all guests (kvm.ignore_msrs), not per guest");
@@ -157,7 +156,7 @@ void check_hypervisor_features(const DomainConfig& config, const Capabilities& k
         if (size == 0 || (size & (size - 1)) != 0)
             problems.emplace_back("features kvm dirty-ring: its size is a power of two from 1024 to 65536");
     }
-    if (features.hyperv && features.hyperv->mode != "passthrough") check_enlightenments(config, problems);
+    if (kvm && features.hyperv && features.hyperv->mode != "passthrough") check_enlightenments(config, problems);
 }
 
 void check_clock(const DomainConfig& config, const Capabilities&, Problems& problems) {
@@ -172,8 +171,6 @@ void check_clock(const DomainConfig& config, const Capabilities&, Problems& prob
                             timer.name == "kvmclock" || timer.name == "hypervclock";
         if (of_x86 && !x86) refuse("for x86 guests only");
         if (timer.name == "platform") refuse("QEMU has none");
-        if (timer.catchup && (timer.catchup->threshold || timer.catchup->slew || timer.catchup->limit))
-            refuse("QEMU catches up at a pace of its own; take threshold, slew and limit out of its <catchup>");
         if (timer.name == "pit" && policy == "merge") refuse("QEMU has no tickpolicy merge");
         if (timer.name == "rtc" && (policy == "merge" || policy == "discard"))
             refuse(fmt::format("QEMU has no tickpolicy {}", policy));

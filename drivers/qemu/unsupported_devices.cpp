@@ -140,7 +140,8 @@ void check_front(const Checked& it) {
          {std::pair{"rx_queue_size", driver.rx_queue_size}, {"tx_queue_size", driver.tx_queue_size}})
         if (size && (!is_power_of_two(*size) || *size < 256 || *size > 1024))
             it.refuse(fmt::format("{} is a power of two from 256 to 1024", name));
-    if (driver.name == "vhost" && !is_tap(interface)) it.refuse("driver 'vhost' is for links, e.g. type 'bridge'");
+    if (driver.name == "vhost" && !is_tap(interface) && interface.type != InterfaceType::user)
+        it.refuse("driver 'vhost' is for links, e.g. type 'bridge'");
     if (driver.rss_hash_report.value_or(false) && !driver.rss.value_or(false))
         it.refuse("rss_hash_report needs rss='on'");
 }
@@ -221,6 +222,15 @@ void check_rest(const DomainConfig& config, Problems& problems) {
         if (watchdog.model == "diag288" && chipset.kind != Chipset::Kind::s390)
             problems.emplace_back("watchdog diag288: is for s390x");
     }
+    if (std::ranges::any_of(devices.watchdogs, [&](auto& w) { return w.action != devices.watchdogs.front().action; }))
+        problems.emplace_back("the watchdogs have different actions; QEMU takes one action for all");
+    if (!devices.leases.empty())
+        problems.emplace_back("lease: there is no lock manager here, so nothing would be locked; take the <lease> out");
+    if (devices.nvram && chipset.kind != Chipset::Kind::pseries)
+        problems.emplace_back("nvram: is a device of the machine pseries; the firmware's variables are in <os><nvram>");
+    for (const auto& shmem : devices.shmems)
+        if (shmem.model == "ivshmem-doorbell" && !shmem.server)
+            problems.push_back(fmt::format("shmem '{}': model ivshmem-doorbell needs a <server>", shmem.name));
     for (const auto& panic : devices.panics) {
         if (panic.model == "isa" && !chipset.isa) problems.emplace_back("panic isa: this machine has no ISA");
         if (panic.model == "hyperv" && config.type != "kvm") problems.emplace_back("panic hyperv: needs type kvm");
@@ -229,6 +239,7 @@ void check_rest(const DomainConfig& config, Problems& problems) {
         if (crypto.backend.model == "builtin" && crypto.backend.queues.value_or(1) > 1)
             problems.emplace_back("crypto backend builtin: has one queue");
     const bool acpi = config.features && config.features->acpi && config.features->acpi->on();
+    if (devices.iommus.size() > 1) problems.emplace_back("iommu: QEMU's machines have one");
     for (const auto& iommu : devices.iommus) {
         if ((iommu.model == "intel" || iommu.model == "amd") && chipset.kind != Chipset::Kind::q35)
             problems.push_back(fmt::format("iommu {}: needs the machine q35", iommu.model));

@@ -64,6 +64,25 @@ void check_labels(const DomainConfig& config, const Capabilities&, Problems& pro
 std::vector<std::string> without_effect(const DomainConfig& config) {
     Problems notes;
     if (config.features) note_xen(*config.features, notes);
+    if (config.features && config.features->hyperv && config.type != "kvm")
+        notes.emplace_back("features hyperv: are KVM's; a guest of type qemu does not see them");
+    if (config.clock)
+        for (const auto& timer : config.clock->timers)
+            if (timer.catchup && (timer.catchup->threshold || timer.catchup->slew || timer.catchup->limit))
+                notes.push_back(
+                    fmt::format("timer {}: QEMU catches up at a pace of its own, whatever threshold, slew "
+                                "and limit its <catchup> names",
+                                timer.name));
+    for (const auto& interface : config.devices.interfaces)
+        if (interface.driver && interface.driver->name == "vhost" && interface.type == InterfaceType::user)
+            notes.push_back(fmt::format("interface '{}': user networking has no driver vhost", interface.mac));
+    for (const auto& graphics : config.devices.graphics)
+        for (const auto& listen : graphics.listens)
+            if (listen.type == "socket" && listen.socket.empty() && graphics.socket.empty())
+                notes.push_back(
+                    fmt::format("graphics {}: no socket is made where none is named; OpenDisplay connects "
+                                "to it all the same",
+                                word(graphics.type)));
     for (const auto& event : config.perf)
         if (event.enabled) notes.push_back(fmt::format("perf event {}: is not counted", event.name));
     for (const auto& label : config.security_labels)

@@ -41,6 +41,15 @@ void check_placement(const DomainConfig& config, Problems& problems) {
         problems.emplace_back("numatune mode preferred: takes one node");
 }
 
+void check_pages(const DomainConfig& config, Problems& problems) {
+    if (!config.memory_backing || !config.memory_backing->hugepages) return;
+    const std::size_t cells = config.cpu && config.cpu->numa ? config.cpu->numa->cells.size() : 0;
+    for (const auto& page : config.memory_backing->hugepages->pages)
+        if (page.nodeset && !page.nodeset->empty() && page.nodeset->numbers.back() >= std::max<std::size_t>(cells, 1))
+            problems.push_back(
+                fmt::format("memoryBacking hugepages: there is no NUMA cell {}", page.nodeset->numbers.back()));
+}
+
 void check_cells(const DomainConfig& config, Problems& problems) {
     if (!config.cpu || !config.cpu->numa) return;
     const auto& cells = config.cpu->numa->cells;
@@ -94,6 +103,7 @@ void check_device(const DomainConfig& config, const MemoryDevice& memory, Proble
 void check_memory(const DomainConfig& config, const Capabilities&, Problems& problems) {
     check_placement(config, problems);
     check_cells(config, problems);
+    check_pages(config, problems);
     for (const auto& memory : config.devices.memories) check_device(config, memory, problems);
     const auto slots = static_cast<std::size_t>(std::ranges::count_if(
         config.devices.memories, [](auto& memory) { return memory.model == "dimm" || memory.model == "nvdimm"; }));

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <map>
 #include <vector>
 
@@ -46,6 +47,13 @@ unsigned ports_of(const Controller& controller) {
     return 2;
 }
 
+/// 0 for what is no port.
+unsigned number_of(std::string_view port) {
+    unsigned number = 0;
+    const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
+    return error == std::errc{} && end == port.data() + port.size() ? number : 0;
+}
+
 /// Ports by bus, with who has them.
 class Ports {
 public:
@@ -66,6 +74,13 @@ public:
                         fmt::format("{} is on USB bus {}, but there is no USB controller "
                                     "with that index",
                                     who, at.bus)};
+        const auto dot = at.port.rfind('.');
+        const unsigned count = dot == std::string::npos ? root->second : hub_ports;
+        const unsigned port = number_of(std::string_view{at.port}.substr(dot == std::string::npos ? 0 : dot + 1));
+        if (port == 0 || port > count)
+            throw Error{Code::unsupported_configuration,
+                        fmt::format("{} is at port {} of USB bus {}, which has the ports 1 to {}", who, at.port, at.bus,
+                                    count)};
         const auto [there, fresh] = taken_.emplace(std::pair{at.bus, at.port}, who);
         if (!fresh)
             throw Error{Code::unsupported_configuration, fmt::format("{} and {} are both at port {} of USB bus {}",

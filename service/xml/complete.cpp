@@ -29,6 +29,10 @@ void complete_identity(DomainConfig& config) {
     if (config.title.find_first_of("\r\n") != std::string::npos) broken("the title must be one line");
     if (config.uuid.empty()) config.uuid = random_uuid();
     if (config.genid && config.genid->uuid.empty()) config.genid->uuid = random_uuid();
+    // Empty ones are not written, and must not count as a difference to what was.
+    for (auto& info : config.sysinfos)
+        for (auto* block : {&info.bios, &info.system, &info.chassis, &info.oem_strings})
+            if (*block == SysinfoBlock{}) block->reset();
 }
 
 // ---- memory
@@ -68,6 +72,13 @@ void complete_memory(DomainConfig& config) {
 
 void complete_vcpus(DomainConfig& config) {
     if (!config.vcpu) config.vcpu = 1;
+    // Where each is listed the list tells how many there are.
+    if (!config.vcpus.empty()) {
+        const auto there = std::count_if(config.vcpus.begin(), config.vcpus.end(), [](auto& v) { return v.enabled; });
+        for (const auto& vcpu : config.vcpus)
+            if (vcpu.id == 0 && !vcpu.enabled) broken("<vcpus>: vCPU 0 must be enabled");
+        config.vcpu_current = static_cast<std::uint32_t>(std::max<std::ptrdiff_t>(there, 1));
+    }
     if (config.vcpu_current && *config.vcpu_current > *config.vcpu)
         broken("<vcpu>: current='{}' is more than the maximum of {}", *config.vcpu_current, *config.vcpu);
     if (config.vcpu_current == config.vcpu) config.vcpu_current.reset();
@@ -105,6 +116,7 @@ void complete_numa(CpuNuma& numa, std::uint32_t vcpus) {
 void complete_cpu(DomainConfig& config) {
     if (!config.cpu) return;
     auto& cpu = *config.cpu;
+    if (cpu.numa == CpuNuma{}) cpu.numa.reset();
     if (cpu.model && cpu.mode.empty()) cpu.mode = "custom";
     if (cpu.model && cpu.mode == "custom") {
         if (cpu.match.empty()) cpu.match = "exact";
@@ -144,6 +156,7 @@ void complete_disks(DomainConfig& config) {
         if (!targets.insert(target.dev).second) broken("<disk>: target dev='{}' occurs twice", target.dev);
         if (target.bus.empty()) target.bus = bus_of(target.dev);
         if (disk.device == DiskDevice::cdrom) disk.readonly = true;
+        if (disk.source == StorageSource{}) disk.source.reset();  // <source file=''/>: an empty drive
         if (disk.source && disk.source->auth && disk.auth)
             broken("<disk> '{}': <auth> both inside and beside <source>", target.dev);
     }
@@ -265,12 +278,21 @@ void each_info(DomainConfig& config, Visit&& visit) {
         d.panics, d.shmems, d.memories, d.cryptos, d.iommus);
     if (d.memballoon) visit(d.memballoon->info);
     if (d.vsock) visit(d.vsock->info);
+    if (d.nvram) visit(d.nvram->info);
+    if (d.pstore) visit(d.pstore->info);
+}
+
+/// Other names are replaced by ones that the driver makes up.
+bool is_alias(std::string_view name) {
+    constexpr std::string_view allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    return name.find_first_not_of(allowed) == name.npos || !name.starts_with("ua-");
 }
 
 void complete_boot(DomainConfig& config) {
     std::set<std::uint32_t> orders;
     std::set<std::string> aliases;
-    each_info(config, [&](const DeviceInfo& info) {
+    each_info(config, [&](DeviceInfo& info) {
+        if (!is_alias(info.alias)) info.alias.clear();
         if (info.boot_order && !orders.insert(*info.boot_order).second)
             broken("boot order {} is given to two devices", *info.boot_order);
         if (info.alias.starts_with("ua-") && !aliases.insert(info.alias).second)

@@ -125,9 +125,9 @@ constexpr Row redirdev_rows[]{
 };
 
 constexpr Row usb_filter_rows[]{
-    attribute<&UsbFilter::device_class>("class").range(0, 0xff).hex(2),
-    attribute<&UsbFilter::vendor>("vendor").range(0, 0xffff).hex(4),
-    attribute<&UsbFilter::product>("product").range(0, 0xffff).hex(4),
+    attribute<&UsbFilter::device_class>("class").range(-1, 0xff).hex(2),
+    attribute<&UsbFilter::vendor>("vendor").range(-1, 0xffff).hex(4),
+    attribute<&UsbFilter::product>("product").range(-1, 0xffff).hex(4),
     attribute<&UsbFilter::version>("version"),
     attribute<&UsbFilter::allow>("allow").yes_no().required(),
 };

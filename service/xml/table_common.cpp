@@ -28,7 +28,11 @@ constexpr Row zpci_rows[]{
 };
 constexpr Row pci_with_zpci_rows[]{pci_rows[0], pci_rows[1], pci_rows[2],
                                    pci_rows[3], pci_rows[4], group("zpci", zpci_rows)};
-constinit const Table pci_table = table<PciAddress>(pci_with_zpci_rows);
+std::string check_pci(const void* object) {
+    const auto& address = *static_cast<const PciAddress*>(object);
+    return !address.assigned() && address.function ? "slot 0 of bus 0 is the host bridge's own" : "";
+}
+constinit const Table pci_table = table<PciAddress>(pci_with_zpci_rows, check_pci);
 
 constexpr Row drive_rows[]{
     attribute<&DriveAddress::controller>("controller"),

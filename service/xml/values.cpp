@@ -174,7 +174,11 @@ struct CpuSetText {
 template <class T, class Plain>
 struct Optional {
     static bool parse(const Row& row, std::string_view text, void* member) {
-        return Plain::parse(row, text, &static_cast<std::optional<T>*>(member)->emplace());
+        auto& value = *static_cast<std::optional<T>*>(member);
+        if constexpr (std::is_unsigned_v<T>)
+            // Where that is allowed it is the long way of saying nothing.
+            if (row.minimum == -1 && trim(text) == "-1") return value.reset(), true;
+        return Plain::parse(row, text, &value.emplace());
     }
     static bool format(const Row& row, const void* member, std::string& out) {
         const auto& value = *static_cast<const std::optional<T>*>(member);

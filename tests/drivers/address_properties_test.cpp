@@ -35,10 +35,10 @@ std::vector<std::string> some_devices(std::mt19937& random, const Platform& plat
     for (int i = up_to(9); i >= 0; --i)
         devices.push_back(fmt::format("<disk><source file='/v{0}'/><target dev='vd{0}' bus='virtio'/></disk>",
                                       static_cast<char>('a' + i)));
-    for (int i = up_to(9); i >= 0; --i)
+    const bool x86 = std::string_view{platform.arch} == "x86_64";
+    for (int i = up_to(x86 ? 6 : 9); i >= 0; --i)  // an lsilogic controller takes seven
         devices.push_back(fmt::format("<disk><source file='/s{0}'/><target dev='sd{0}' bus='scsi'/></disk>",
                                       static_cast<char>('a' + i)));
-    const bool x86 = std::string_view{platform.arch} == "x86_64";
     for (int i = up_to(12); i >= 0; --i)
         devices.push_back(
             fmt::format("<interface type='user'><mac address='52:54:00:00:01:{:02x}'/><model type='{}'/>"

@@ -214,6 +214,67 @@ TEST(Machines, S390HasChannels) {
     EXPECT_EQ(line.find("\"addr\""), line.npos) << line;
 }
 
+TEST(Machines, S390NamesItsPciDevicesToTheFirmware) {
+    const auto card = [](const std::string& address) {
+        return "<interface type='user'><mac address='52:54:00:00:00:01'/><model type='virtio'/>" + address +
+               "</interface>";
+    };
+    const auto line = line_of("s390x", card("<address type='pci'/>") +
+                                           card("<address type='pci' bus='0' slot='3'><zpci uid='0x19' fid='0x1f'/>"
+                                                "</address>"));
+    EXPECT_NE(line.find(R"({"driver":"zpci","uid":25,"fid":31,"target":"net1","id":"zpci25"})"), line.npos) << line;
+    EXPECT_NE(line.find(R"({"driver":"zpci","uid":1,"fid":0,"target":"net0","id":"zpci1"})"), line.npos) << line;
+    const auto channel = line_of("s390x",
+                                 "<hostdev mode='subsystem' type='mdev' model='vfio-ccw'><source><address "
+                                 "uuid='9063cba3-ecef-47b6-abcf-3fef4fdcad85'/></source><address type='ccw' "
+                                 "cssid='0xfe' ssid='0x0' devno='0x0000'/></hostdev><input type='keyboard'/>");
+    EXPECT_NE(channel.find(R"("id":"hostdev0","devno":"fe.0.0000")"), channel.npos) << channel;
+    EXPECT_NE(channel.find(R"({"driver":"virtio-keyboard-ccw","id":"input0","devno":"fe.0.0001"})"), channel.npos);
+    EXPECT_NE(channel.find(R"("id":"balloon0","devno":"fe.0.0002")"), channel.npos);
+}
+
+TEST(Machines, DefaultsAreThoseThatLibvirtWrites) {
+    EXPECT_NE(line_of("aarch64", disk).find("gic-version=2"), std::string::npos);
+    const auto typed = line_of("ppc64", "<graphics type='vnc'/>");
+    EXPECT_LT(typed.find("usb-kbd"), typed.find("usb-mouse"));
+    EXPECT_EQ(line_of("ppc64", "").find("usb-kbd"), std::string::npos);
+}
+
+TEST(Addresses, APlaceThatTheBusHasNotIsRefused) {
+    const auto placed = [](const std::string& bus, const std::string& place) {
+        return refusal(definition("pc", "<disk><source file='/a'/><target dev='sda' bus='" + bus +
+                                            "'/><address type='drive' controller='0' " + place + "/></disk>"));
+    };
+    EXPECT_EQ(placed("sata", "bus='0' unit='5'"), "");
+    EXPECT_NE(placed("sata", "bus='0' unit='6'").find("units 0 to 5"), std::string::npos);
+    EXPECT_NE(placed("sata", "bus='1' unit='0'").find("bus 1"), std::string::npos);
+    EXPECT_EQ(placed("ide", "bus='1' unit='1'"), "");
+    EXPECT_NE(placed("ide", "bus='0' unit='2'"), "");
+    EXPECT_NE(placed("ide", "bus='0' target='1' unit='0'").find("target 1"), std::string::npos);
+    EXPECT_NE(placed("scsi", "bus='1' unit='0'"), "");
+    EXPECT_NE(placed("virtio", "bus='0' unit='0'").find("<address>"), std::string::npos);
+    const auto plugged = [](const std::string& port) {
+        return refusal(definition("q35",
+                                  "<controller type='usb' model='qemu-xhci' ports='15'/><hub type='usb'><address "
+                                  "type='usb' bus='0' port='1'/></hub><input type='tablet' bus='usb'><address "
+                                  "type='usb' bus='0' port='" +
+                                      port + "'/></input>"));
+    };
+    EXPECT_EQ(plugged("15"), "");
+    EXPECT_NE(plugged("16").find("ports 1 to 15"), std::string::npos);
+    EXPECT_EQ(plugged("1.8"), "");
+    EXPECT_NE(plugged("1.9").find("ports 1 to 8"), std::string::npos);
+    EXPECT_NE(plugged("0"), "");
+}
+
+TEST(Controllers, AreInTheOrderOfTheirNumbers) {
+    const auto config = whole(definition("q35", "<controller type='pci' index='2' model='pcie-root-port'/>"));
+    std::vector<unsigned> order;
+    for (const auto& controller : config.devices.controllers)
+        if (controller.type == ControllerType::pci) order.push_back(*controller.index);
+    EXPECT_TRUE(std::is_sorted(order.begin(), order.end())) << testing::PrintToString(order);
+}
+
 // ---- details that no definition of the corpus shows on this emulator
 
 TEST(Details, LimitsAreFiltersAndGroupsAreMadeOnce) {

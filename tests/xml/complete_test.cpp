@@ -51,6 +51,46 @@ TEST(Complete, Memory) {
                    Code::invalid_xml, "<maxMemory>");
 }
 
+TEST(Complete, TheListOfCpusTellsHowManyThereAre) {
+    const auto listed = [](const char* second) {
+        return complete(
+            std::string{"<vcpu current='2'>2</vcpu><vcpus><vcpu id='0' enabled='yes'/><vcpu id='1' enabled='"} +
+            second + "' hotpluggable='yes'/></vcpus>");
+    };
+    EXPECT_EQ(listed("no").vcpu_current, 1U);
+    EXPECT_FALSE(listed("yes").vcpu_current);
+    EXPECT_REFUSED(refusal([] { complete("<vcpus><vcpu id='0' enabled='no'/></vcpus>"); }), Code::invalid_xml,
+                   "vCPU 0");
+}
+
+TEST(Complete, WhatSaysNothingIsLeftOut) {
+    const auto drives = complete("",
+                                 "<disk device='cdrom'><source file=''/><target dev='sda'/></disk>"
+                                 "<disk type='block' device='cdrom'><source dev=''/><target dev='sdb'/></disk>"
+                                 "<disk device='cdrom'><source startupPolicy='optional'/><target dev='sdc'/></disk>"
+                                 "<disk><source file='/a'/><target dev='sdd'/></disk>")
+                            .devices.disks;
+    EXPECT_FALSE(drives[0].source);
+    EXPECT_FALSE(drives[1].source);
+    EXPECT_TRUE(drives[2].source);
+    EXPECT_TRUE(drives[3].source);
+    const auto filter =
+        complete("", "<redirfilter><usbdev class='-1' vendor='0x12' product='-1' allow='no'/></redirfilter>")
+            .devices.redirfilter->usbdevs.front();
+    EXPECT_FALSE(filter.device_class);
+    EXPECT_EQ(filter.vendor, 0x12U);
+    EXPECT_FALSE(filter.product);
+}
+
+TEST(Complete, AnAliasThatIsNoneIsNotKept) {
+    const auto alias = [](const std::string& name) {
+        return complete("", "<input type='tablet'><alias name='" + name + "'/></input>").devices.inputs[0].info.alias;
+    };
+    EXPECT_EQ(alias("ua-my_Tablet-1"), "ua-my_Tablet-1");
+    EXPECT_EQ(alias("ua-my tablet"), "");
+    EXPECT_EQ(alias("ua-a,b"), "");
+}
+
 TEST(Complete, Cpus) {
     EXPECT_EQ(complete("").vcpu, 1U);
     EXPECT_EQ(complete("").vcpu_placement, "static");

@@ -128,7 +128,17 @@ void Argv::place_pci(Json& device, const PciAddress& address) {
 
 void Argv::place(Json& device, const DeviceInfo& info) {
     if (!info.alias.empty()) device.set("id", info.alias);
-    if (const auto* pci = info.address_as<PciAddress>()) place_pci(device, *pci);
+    if (const auto* pci = info.address_as<PciAddress>()) {
+        place_pci(device, *pci);
+        if (pci->zpci_uid && chipset.kind == Chipset::Kind::s390)
+            arg("-device", Json{}
+                               .set("driver", "zpci")
+                               .set("uid", *pci->zpci_uid)
+                               .set("fid", pci->zpci_fid.value_or(0))
+                               .set("target", info.alias)
+                               .set("id", fmt::format("zpci{}", *pci->zpci_uid))
+                               .text());
+    }
     if (const auto* usb = info.address_as<UsbAddress>()) {
         device.set("bus", bus_of(ControllerType::usb, usb->bus));
         device.set_text("port", usb->port);
@@ -157,6 +167,11 @@ void Argv::place_scsi(Json& device, const DriveAddress& at) const {
     const bool narrow = std::ranges::any_of(config.devices.controllers, [&](const Controller& each) {
         return each.type == ControllerType::scsi && each.index.value_or(0) == at.controller && each.model == "lsilogic";
     });
+    if (narrow && (at.target > 0 || at.unit > 6))
+        throw Error{Code::unsupported_configuration,
+                    fmt::format("target {}, unit {} of scsi controller {}: the model 'lsilogic' has target 0 and the "
+                                "units 0 to 6; take the model 'virtio-scsi' or another place",
+                                at.target, at.unit, at.controller)};
     if (narrow)
         device.set("scsi-id", at.unit);
     else

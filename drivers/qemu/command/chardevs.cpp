@@ -264,16 +264,15 @@ void add_redirdevs(Argv& line) {
     std::string rules;
     if (filter)
         for (const auto& usb : filter->usbdevs) {
-            const auto part = [](const std::optional<std::uint32_t>& value) {
-                return value ? fmt::format("{:#06x}", *value) : std::string{"-1"};
+            const auto part = [](const std::optional<std::uint32_t>& value, int digits) {
+                return value ? fmt::format("0x{:0{}x}", *value, digits) : std::string{"-1"};
             };
             // "1.10" is BCD 0x0110
             std::string version = "-1";
             if (const auto dot = usb.version.find('.'); dot != usb.version.npos)
                 version = fmt::format("0x{:0>2}{:0<2}", usb.version.substr(0, dot), usb.version.substr(dot + 1));
-            rules += fmt::format("{}{}:{}:{}:{}:{}", rules.empty() ? "" : "|",
-                                 usb.device_class ? fmt::format("{:#04x}", *usb.device_class) : "-1", part(usb.vendor),
-                                 part(usb.product), version, usb.allow ? 1 : 0);
+            rules += fmt::format("{}{}:{}:{}:{}:{}", rules.empty() ? "" : "|", part(usb.device_class, 2),
+                                 part(usb.vendor, 4), part(usb.product, 4), version, usb.allow ? 1 : 0);
         }
     for (const auto& redirdev : line.config.devices.redirdevs) {
         const std::string id = "char" + redirdev.info.alias;

@@ -71,6 +71,7 @@ void set_bus(Json& device, Argv& line, const Disk& disk) {
         device.set("driver", "usb-storage").set("removable", disk.target.removable);
         return;
     }
+    if (bus == "xen" || bus == "sd" || bus == "uml") refuse(disk, fmt::format("QEMU's machines have no bus '{}'", bus));
     if (!at) refuse(disk, fmt::format("it has no place on the bus '{}'", bus));
     if (bus == "scsi") return set_scsi(device, line, disk, *at);
     if (bus == "ide") {

@@ -24,7 +24,7 @@ const HugePage* page_for(const DomainConfig& config, std::optional<unsigned> cel
     const HugePage* fallback = nullptr;
     for (const auto& page : config.memory_backing->hugepages->pages) {
         if (!page.nodeset || page.nodeset->empty()) fallback = &page;
-        if (page.nodeset && cell && page.nodeset->contains(*cell)) return &page;
+        if (page.nodeset && page.nodeset->contains(cell.value_or(0))) return &page;  // without cells all is cell 0
     }
     return fallback;
 }

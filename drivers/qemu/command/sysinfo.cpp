@@ -31,10 +31,15 @@ constexpr Name chassis_names[]{
 template <std::size_t n>
 void add_table(Argv& line, int type, const SysinfoBlock& block, const Name (&names)[n]) {
     KeyValues table{fmt::format("type={}", type)};
+    bool any = false;
     for (const auto& name : names)
-        for (const auto& entry : block.entries)
-            if (entry.name == name.xml) table.add(name.qemu, entry.value);
-    line.arg("-smbios", table);
+        for (const auto& entry : block.entries) {
+            // An empty entry says nothing; QEMU's own words stay.
+            if (entry.name != name.xml || entry.value.empty()) continue;
+            table.add(name.qemu, entry.value);
+            any = true;
+        }
+    if (any) line.arg("-smbios", table);
 }
 
 void add_smbios(Argv& line, const Sysinfo& info) {
@@ -42,7 +47,7 @@ void add_smbios(Argv& line, const Sysinfo& info) {
     if (info.system) add_table(line, 1, *info.system, system_names);
     for (const auto& board : info.base_boards) add_table(line, 2, board, board_names);
     if (info.chassis) add_table(line, 3, *info.chassis, chassis_names);
-    if (!info.oem_strings) return;
+    if (!info.oem_strings || info.oem_strings->entries.empty()) return;
     KeyValues strings{"type=11"};
     for (const auto& entry : info.oem_strings->entries) strings.add("value", entry.value);
     line.arg("-smbios", strings);

@@ -57,6 +57,7 @@ void note_count(GuestCore& core, std::uint64_t count) {
     const auto noted = now == config.vcpu.value_or(1) ? std::nullopt : std::optional{now};
     if (config.vcpu_current == noted) return;
     config.vcpu_current = noted;
+    for (auto& vcpu : config.vcpus) vcpu.enabled = vcpu.id < now;
     core.tell_config();
 }
 
