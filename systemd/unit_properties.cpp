@@ -67,6 +67,12 @@ void add_limits(UnitProperties& all, const UnitLimits& limits) {
     if (!limits.memory_nodes.empty()) add(all, "AllowedMemoryNodes", bits_of(limits.memory_nodes));
 }
 
+/// A helper that has the network of the host talks to anybody for its guest: it leaves all else for namespaces of its
+/// own.
+bool cages_itself(const UnitRequest& request) {
+    return !request.helper.empty() && request.network;
+}
+
 /// What every manager can grant, the user's own too.
 void add_filters(UnitProperties& all, const UnitRequest& request) {
     using Families = sdbus::Struct<bool, Strings>;
@@ -78,7 +84,7 @@ void add_filters(UnitProperties& all, const UnitRequest& request) {
     Strings families{"AF_UNIX"};
     if (request.network) families.insert(families.end(), {"AF_INET", "AF_INET6", "AF_NETLINK"});
     add(all, "RestrictAddressFamilies", Families{true, families});
-    if (!as_root) add(all, "RestrictNamespaces", std::uint64_t{0});
+    if (!as_root && !cages_itself(request)) add(all, "RestrictNamespaces", std::uint64_t{0});
 }
 
 /// No SystemCallFilter and no MemoryDenyWriteExecute: QEMU filters its own calls, and its translator writes code.
@@ -118,12 +124,13 @@ void add_narrow(UnitProperties& all, Strings more_calls) {
 
 /// A helper is stopped with its machine, after it.
 void add_helper(UnitProperties& all, UnitRequest request, bool system) {
+    const bool mounts = request.capabilities || cages_itself(request);
     request.helper.clear();
     const Strings machine{unit_name(request)};
     add(all, "PartOf", machine);
     add(all, "Before", machine);
     Strings calls{"seccomp"};  // it narrows itself further
-    if (request.capabilities) calls.emplace_back("@mount");
+    if (mounts) calls.emplace_back("@mount");
     add_narrow(all, calls);
     if (system && !request.network) add(all, "PrivateNetwork", true);
 }

@@ -73,19 +73,6 @@ std::string guest_sockets(const GuestRecord& record) {
     return record.folder + "/guest";
 }
 
-/// Helpers' logs are beside the guest's: "<stem>-swtpm.log".
-HelperOrder order_of(const GuestCore& core, const StartRequest& request) {
-    return {.domain = core.config.name,
-            .uuid = core.config.uuid,
-            .id = request.id,
-            .slice = slice_of(core.config),
-            .log = core.record.log.substr(0, core.record.log.size() - std::string_view{".log"}.size()),
-            .folder = guest_sockets(core.record),
-            .resources = request.resources,
-            .deadline = request.deadline,
-            .stop = request.stop};
-}
-
 UnitRequest unit_request(const DomainConfig& config, const GuestRecord& record, std::uint32_t id, CommandLine& line,
                          int output) {
     UnitRequest request;
@@ -221,7 +208,8 @@ Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilitie
     options.runtime_folder = guest_sockets(record);
     options.tls_folder = ports.folders.config + "/tls";
     auto opened = co_await open_resources(core->config, request.resources, ports.workers, std::move(options));
-    co_await start_helpers(core, programs, order_of(*core, request), opened);
+    co_await start_helpers(core, programs, helper_order(*core, request.resources, request.deadline, request.stop),
+                           opened);
     fill_opened(core->config, opened);
     const auto log = co_await request.resources.open_log(record.log);
     record.log_start = file_size(log.get());
@@ -293,6 +281,18 @@ Task<GuestEnd> past_end(Ports& ports, const GuestRecord& record) {
 }
 
 }  // namespace
+
+HelperOrder helper_order(const GuestCore& core, Resources& resources, Deadline deadline, std::stop_token stop) {
+    return {.domain = core.config.name,
+            .uuid = core.config.uuid,
+            .id = core.config.id.value_or(0),
+            .slice = slice_of(core.config),
+            .log = core.record.log.substr(0, core.record.log.size() - std::string_view{".log"}.size()),
+            .folder = guest_sockets(core.record),
+            .resources = resources,
+            .deadline = deadline,
+            .stop = std::move(stop)};
+}
 
 Fd listen_at(const std::string& path) {
     const auto fail = [&](const char* step) {

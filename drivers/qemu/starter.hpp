@@ -20,6 +20,9 @@ Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const G
 Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const GuestTimes& times, DomainConfig config,
                                              GuestRecord record, GuestEvents& events, GuestEnd& end);
 
+/// Helpers' logs are beside the guest's: "<stem>-swtpm.log".
+HelperOrder helper_order(const GuestCore& core, Resources& resources, Deadline deadline, std::stop_token stop);
+
 /// A listening socket that only we may connect to.
 Fd listen_at(const std::string& path);
 

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // What of a definition's interfaces and other devices the emulator or this host cannot do.
+#include <arpa/inet.h>
 #include <fmt/format.h>
+#include <net/if.h>
 
 #include <algorithm>
+#include <array>
 
 #include "qemu/chipset.hpp"
 #include "qemu/pci_devices.hpp"
@@ -80,6 +83,47 @@ void check_link(const Checked& it) {
         it.refuse("trusting the guest's receive filters is not served yet");
 }
 
+bool is_passt(const Interface& interface) {
+    return interface.backend && interface.backend->type == "passt";
+}
+
+bool is_address(const std::string& text) {
+    std::array<unsigned char, sizeof(in6_addr)> bytes{};
+    return ::inet_pton(text.find(':') == text.npos ? AF_INET : AF_INET6, text.c_str(), bytes.data()) == 1;
+}
+
+/// As the kernel has it, and with no sign that separates words of passt's.
+bool is_device_name(const std::string& text) {
+    return !text.empty() && text.size() < IFNAMSIZ && text.find_first_of("/%,~: \t\n") == text.npos && text[0] != '-';
+}
+
+/// passt says less of what is wrong with its words.
+void check_passt(const Checked& it) {
+    const Interface& interface = it.interface;
+    if (!interface.backend->hostname.empty() || !interface.backend->fqdn.empty())
+        it.refuse("its <backend> cannot give the guest a hostname; passt learned that later");
+    if (interface.source && !interface.source->dev.empty() && !is_device_name(interface.source->dev))
+        it.refuse(fmt::format("'{}' in its <source> is no name of a network device", interface.source->dev));
+    for (const auto& ip : interface.ips) {
+        if (!is_address(ip.address)) it.refuse(fmt::format("'{}' is no address", ip.address));
+        const bool six = ip.address.find(':') != ip.address.npos;
+        if (ip.prefix && (six ? *ip.prefix != 64 : *ip.prefix < 1 || *ip.prefix > 32))
+            it.refuse(fmt::format("passt takes no prefix of {} for '{}'; {}", *ip.prefix, ip.address,
+                                  six ? "that of an IPv6 address is 64" : "from 1 to 32"));
+    }
+    for (const auto& forward : interface.port_forwards) {
+        if (!forward.address.empty() && !is_address(forward.address))
+            it.refuse(fmt::format("'{}' in a <portForward> is no address", forward.address));
+        if (!forward.dev.empty() && !is_device_name(forward.dev))
+            it.refuse(fmt::format("'{}' in a <portForward> is no name of a network device", forward.dev));
+        for (const auto& range : forward.ranges) {
+            const auto end = range.end.value_or(range.start);
+            if (end < range.start || range.to.value_or(0) + (end - range.start) > 65535)
+                it.refuse(fmt::format("a <portForward> has no ports from {} to {}", range.start, end));
+        }
+    }
+}
+
 void check_user(const Checked& it) {
     const Interface& interface = it.interface;
     unsigned v4 = 0, v6 = 0;
@@ -87,14 +131,14 @@ void check_user(const Checked& it) {
         const bool six = ip.family == "ipv6" || ip.address.find(':') != ip.address.npos;
         if (++(six ? v6 : v4) == 2) it.refuse(fmt::format("it may have one {} address", six ? "IPv6" : "IPv4"));
         if (!ip.peer.empty()) it.refuse("user networking knows no peer address");
-        if (!six && ip.prefix && (*ip.prefix < 4 || *ip.prefix > 27))
+        if (!six && !is_passt(interface) && ip.prefix && (*ip.prefix < 4 || *ip.prefix > 27))
             it.refuse("the prefix of an IPv4 address is from 4 to 27");
     }
     if (!interface.routes.empty()) it.refuse("user networking takes no routes");
+    if (is_passt(interface)) return check_passt(it);
     for (const auto& forward : interface.port_forwards)
-        if (!forward.dev.empty()) it.refuse("forwarding from one device of the host needs passt");
-    if (interface.backend && !interface.backend->log_file.empty() && interface.backend->type != "passt")
-        it.refuse("only the backend passt writes a log");
+        if (!forward.dev.empty()) it.refuse("forwarding from one device of the host needs <backend type='passt'/>");
+    if (interface.backend && !interface.backend->log_file.empty()) it.refuse("only the backend passt writes a log");
 }
 
 void check_endpoint(const Checked& it) {
@@ -113,6 +157,8 @@ void check_endpoint(const Checked& it) {
         it.refuse("its <source> needs a <local> address and port");
     if (interface.type == InterfaceType::vdpa && source.dev.empty()) it.refuse("its <source> names no device");
     if (interface.type == InterfaceType::vhostuser) {
+        if (is_passt(interface))
+            it.refuse("passt with vhost-user takes a newer one than is served; type 'user' is how to have passt");
         if (source.path.empty()) it.refuse("its <source> names no socket");
         if (!is_virtio_model(interface.model)) it.refuse("type 'vhostuser' needs the model virtio");
         if (!has_shared_memory(it.config))

@@ -129,6 +129,19 @@ TEST(UnitProperties, AServiceOfTheHostIsItsAccountWithItsCapabilities) {
     EXPECT_FALSE(has(properties_of(request, options), "User"));
 }
 
+TEST(UnitProperties, AHelperWithTheNetworkMayLeaveTheRestForNamespaces) {
+    auto request = named("web");
+    request.helper = "passt_net0";
+    const TransientUnits::Options options{"/usr/libexec/virtbus/virtbus-launch", Account{990, 990, {990}}, true};
+    const auto without = properties_of(request, options);
+    EXPECT_TRUE(has(without, "RestrictNamespaces") && has(without, "PrivateNetwork"));
+    request.network = true;
+    const auto with = properties_of(request, options);
+    EXPECT_FALSE(has(with, "RestrictNamespaces") || has(with, "PrivateNetwork"));
+    EXPECT_EQ(value<std::uint64_t>(with, "CapabilityBoundingSet"), 0u);
+    EXPECT_EQ(value<std::string>(with, "User"), "990");
+}
+
 TEST(UnitProperties, LimitsAreSetWhereGiven) {
     auto request = named("web");
     const TransientUnits::Options options{"/usr/libexec/virtbus/virtbus-launch", std::nullopt, true};

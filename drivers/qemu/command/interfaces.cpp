@@ -80,12 +80,21 @@ std::vector<Json> forwards_of(const Interface& interface) {
     return out;
 }
 
+/// A back end of type stream looks for its descriptor by number and in another thread, so that one which is plugged
+/// cannot have any; type socket says the same over the wire, and takes names.
+void set_passt(Argv& line, Json& netdev, const std::string& alias) {
+    auto* cable = line.find("passt:" + alias);
+    if (cable && cable->fd) {
+        netdev.set("type", "socket").set("fd", std::to_string(line.give(std::move(cable->fd))));
+        return;
+    }
+    netdev.set("type", "stream").set("server", false);
+    netdev.set("addr", Json{}.set("type", "unix").set("path", alias + "-passt.sock"));
+}
+
 void set_user(Argv& line, Json& netdev, const Interface& interface) {
-    if (interface.backend && interface.backend->type == "passt")
-        throw Error{
-            Code::unsupported_configuration,
-            fmt::format("interface '{}': passt is not served yet; without <backend> QEMU's own user networking is used",
-                        interface.mac)};
+    const bool passt = interface.backend && interface.backend->type == "passt";
+    if (passt && !line.runnable()) return set_passt(line, netdev, interface.info.alias);
     netdev.set("type", "user");
     line.out.needs_network = true;
     if (const auto forwards = forwards_of(interface); !forwards.empty()) netdev.set("hostfwd", forwards);

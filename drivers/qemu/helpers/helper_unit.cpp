@@ -25,6 +25,7 @@ constexpr std::array kinds{
     Kind{"swtpm", "TPM emulator", true},
     Kind{"virtiofsd", "file server", true},
     Kind{"qemu-pr-helper", "reservation helper", false},
+    Kind{"passt", "user network", true},
 };
 
 const Kind& kind_of(std::string_view program) {

@@ -4,7 +4,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "qemu/guest.hpp"
+#include "qemu/helpers/passt.hpp"
 #include "qemu/helpers/pr_helper.hpp"
 #include "qemu/helpers/virtiofsd.hpp"
 
@@ -49,11 +52,21 @@ Task<> start_reservation_helper(std::shared_ptr<GuestCore> core, const HelperPro
     core->take_helper(helper);
 }
 
+std::string passt_problem(const DomainConfig& config, const std::string& program) {
+    const auto found = std::ranges::find_if(config.devices.interfaces, needs_passt);
+    if (found == config.devices.interfaces.end() || ::access(program.c_str(), X_OK) == 0) return {};
+    return fmt::format(
+        "interface '{}': {} is not installed (package passt); without <backend type='passt'/> QEMU's "
+        "own user network is used",
+        found->mac, program);
+}
+
 }  // namespace
 
 std::vector<std::string> helper_problems(const DomainConfig& config, const HelperPrograms& programs, Files& files) {
     std::vector<std::string> problems;
     if (auto problem = tpm_problem(config, programs.swtpm); !problem.empty()) problems.push_back(std::move(problem));
+    if (auto problem = passt_problem(config, programs.passt); !problem.empty()) problems.push_back(std::move(problem));
     if (const Disk* disk = disk_with_managed_reservations(config);
         disk && ::access(programs.pr_helper.c_str(), X_OK) != 0)
         problems.push_back(
@@ -76,6 +89,29 @@ Task<> start_helpers(std::shared_ptr<GuestCore> core, const HelperPrograms& prog
     co_await start_tpm(core, programs.swtpm, order, opened);
     co_await start_file_servers(core, programs, order, opened);
     co_await start_reservation_helper(core, programs, order, opened);
+    co_await start_helpers_for(core, core->config.devices, programs, order, opened);
+}
+
+Task<> start_helpers_for(std::shared_ptr<GuestCore> core, const Devices& devices, const HelperPrograms& programs,
+                         HelperOrder order, OpenedResources& opened) {
+    for (const auto& interface : devices.interfaces) {
+        if (!needs_passt(interface)) continue;
+        const auto& alias = interface.info.alias;
+        const auto network = std::make_shared<UserNetwork>(core->ports, programs.times);
+        opened.files["passt:" + alias].fd =
+            co_await network->start(with_log(order, alias + "-passt"), interface, programs.passt);
+        core->take_helper(network);
+    }
+}
+
+Task<> end_helper_of(std::shared_ptr<GuestCore> core, std::string alias) {
+    const auto serves = [&](const HelperRecord& record) { return record.alias == alias && record.program == "passt"; };
+    const auto found = std::ranges::find_if(core->helpers, [&](auto& each) { return serves(each->record()); });
+    if (found == core->helpers.end()) co_return;
+    const auto helper = *found;
+    core->helpers.erase(found);
+    std::erase_if(core->record.helpers, serves);
+    co_await helper->undo();
 }
 
 }  // namespace virtbus::qemu

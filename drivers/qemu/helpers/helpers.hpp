@@ -21,6 +21,7 @@ struct HelperPrograms {
     /// Of descriptors of vhost-user back ends, the weaker before the stronger. Only what these name is run.
     std::vector<std::string> vhost_user_folders{"/usr/share/qemu/vhost-user", "/etc/qemu/vhost-user"};
     std::string pr_helper = "/usr/bin/qemu-pr-helper";
+    std::string passt = "/usr/bin/passt";
     HelperTimes times;
 };
 
@@ -31,5 +32,12 @@ std::vector<std::string> helper_problems(const DomainConfig& config, const Helpe
 /// `order.log` is the stem of their logs' names.
 Task<> start_helpers(std::shared_ptr<GuestCore> core, const HelperPrograms& programs, HelperOrder order,
                      OpenedResources& opened);
+
+/// The same for devices that are plugged into a machine that runs, as far as that can be.
+Task<> start_helpers_for(std::shared_ptr<GuestCore> core, const Devices& devices, const HelperPrograms& programs,
+                         HelperOrder order, OpenedResources& opened);
+
+/// The one that serves that device alone goes: the device has been unplugged, or could not be plugged.
+Task<> end_helper_of(std::shared_ptr<GuestCore> core, std::string alias);
 
 }  // namespace virtbus::qemu

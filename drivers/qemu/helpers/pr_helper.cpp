@@ -72,8 +72,8 @@ Task<> ReservationHelper::run_at(const HelperOrder& order, std::string alias, st
     request.argv = {std::move(program), "-k", path};
     // Commands that reserve are for those who may do raw input and output, those to multipath maps for the system's
     // administrator. The rest is what it takes to give up all others, which it does at its start and insists on.
-    request.capabilities = 1ULL << CAP_SYS_RAWIO | 1ULL << CAP_SYS_ADMIN | 1ULL << CAP_SETPCAP | 1ULL << CAP_SETUID |
-                           1ULL << CAP_SETGID;
+    request.capabilities =
+        1ULL << CAP_SYS_RAWIO | 1ULL << CAP_SYS_ADMIN | 1ULL << CAP_SETPCAP | 1ULL << CAP_SETUID | 1ULL << CAP_SETGID;
     request.shared = {order.folder};
     request.devices = {"/dev/mapper/control"};
     co_await run(order, {.program = "qemu-pr-helper", .alias = std::move(alias)}, std::move(request));

@@ -12,6 +12,7 @@
 #include "qemu/hotplug/parts.hpp"
 #include "qemu/json.hpp"
 #include "qemu/live_config.hpp"
+#include "qemu/starter.hpp"
 
 namespace virtbus::qemu {
 
@@ -191,6 +192,9 @@ Task<Prepared> prepare(CorePtr core, Known known, PlugPlan plan, Resources& reso
     options.tls_folder = core->ports.folders.config + "/tls";
     auto opened = co_await open_resources(plan.with, resources, core->ports.workers, std::move(options));
     require_running(*core);
+    const HelperPrograms programs;
+    co_await start_helpers_for(core, plan.with.devices, programs,
+                               helper_order(*core, resources, core->verb_deadline(), resources.stop()), opened);
     fill_opened(plan.with, opened);
     opened.first_node = core->record.nodes;
     opened.first_set = core->record.sets;
@@ -321,6 +325,7 @@ Task<> attach(CorePtr core, Known known, DeviceRequest request, std::stop_token 
             try {
                 co_await close_names(core, prepared);
                 co_await take_back(core, std::move(outcome.there), sets);
+                co_await end_helper_of(core, find_info(prepared.devices.back())->alias);
             } catch (const Error& error) {
                 log_warning(*core, fmt::format("{}: taking back a device: {}", core->who(), error.what()));
             }
@@ -342,6 +347,7 @@ Task<> release(CorePtr core, std::string alias, std::string path) {
         // Told of twice when it goes while a daemon compares what is there.
         if (!core->releasing.insert(alias).second) co_return;
         co_await remove_parts(core, core->record.parts[alias]);
+        co_await end_helper_of(core, alias);
         core->record.parts.erase(alias);
         core->releasing.erase(alias);
     }
