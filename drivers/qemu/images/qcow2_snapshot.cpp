@@ -155,7 +155,10 @@ private:
         list.bytes = image_.read(head_.list_at, list.length);
         list.bytes.resize((list.length + 7) / 8 * 8);
         counts_.require_used(head_.list_at, list.length);
+        std::uint64_t copies = 0;
         for (const auto& snapshot : tables.snapshots) {
+            copies += snapshot.l1_length;
+            if (copies > most_tables) throw NotPlain{"its snapshots have more tables than are looked at here"};
             list.last_id = std::max<std::uint64_t>(list.last_id, std::strtoul(snapshot.id.c_str(), nullptr, 10));
             counts_.require_used(snapshot.l1_at, snapshot.l1_length);
         }
