@@ -170,6 +170,7 @@ void place_volume(Disk& disk, const StoragePool& pool) {
                         "'iscsi-direct'",
                         pool.name));
     disk.type = kind->place(source, pool, source.volume);
+    source.pool.clear(), source.volume.clear(), source.mode.clear();
     // Never probed: a guest can write any header into its disk.
     if (!disk.driver) disk.driver.emplace();
     if (disk.driver->type.empty()) disk.driver->type = "raw";

@@ -12,7 +12,7 @@
 
 namespace virtbus {
 
-/// Makes it a disk of the type that the volume is: file, block, dir or network. Its <source> says pool and volume, too.
+/// Makes it a disk of the type that the volume is: file, block or network.
 /// UnsupportedConfiguration for a volume that the pool cannot have.
 void place_volume(Disk& disk, const StoragePool& pool);
 

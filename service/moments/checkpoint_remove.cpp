@@ -9,6 +9,7 @@
 #include "service/moments/checkpoint_note.hpp"
 #include "service/moments/checkpoint_plan.hpp"
 #include "service/moments/checkpoints.hpp"
+#include "service/volumes.hpp"
 
 namespace virtbus {
 
@@ -230,7 +231,9 @@ Task<> dissolve_in(Images& images, Level level, std::string name, std::string be
 
 Task<> CheckpointBook::dissolve_stored(MomentEntry entry, bool again) {
     if (!machine_.definition_) co_return;
-    const auto config = machine_.definition_->config();
+    auto config = machine_.definition_->config();
+    Volumes volumes{machine_.context_};
+    co_await volumes.resolve(config, in(machine_.context_.patience.verb));
     auto* images = machine_.context_.drivers.get_by_type(config.type).images();
     if (!images)
         throw Error{Code::unsupported, fmt::format("{}: its driver does nothing with the images of domains that do "

@@ -97,6 +97,16 @@ Task<> SnapshotBook::do_create(JobPtr job, SnapshotConfig wanted, std::string na
     made.parent = index_.current();
     if (made.kind != SnapshotKind::internal && !creation->run)
         machine_.require_no_managed_save("create-snapshot with overlays");
+    if (made.kind != SnapshotKind::internal && machine_.definition_ && machine_.definition_->problem().empty()) {
+        // An overlay lies on a file or a device: what is stored names that from now on, and no volume.
+        auto stored = machine_.definition_->config();
+        co_await volumes.resolve(stored, in(machine_.context_.patience.verb), job->stop());
+        co_await change_stored([&stored](DomainConfig& config) {
+            for (auto& disk : config.devices.disks)
+                for (const auto& found : stored.devices.disks)
+                    if (disk.type == StorageType::volume && disk.target.dev == found.target.dev) disk = found;
+        });
+    }
     auto& record = creation->record;
     record = record_of(made, wanted);
     record.domain = render(creation->config, {.text = Text::stored, .secure = true});

@@ -19,19 +19,6 @@ void forget_index(std::optional<StorageSource>& source) {
     if (source) source->index.reset();
 }
 
-/// Where the volume of a pool was found; it is looked up again at the next start.
-void forget_place(Disk& disk) {
-    if (disk.type == StorageType::volume || !disk.source || disk.source->pool.empty()) return;
-    auto& source = *disk.source;
-    StorageSource named;
-    named.pool = source.pool, named.volume = source.volume, named.mode = source.mode;
-    named.startup_policy = source.startup_policy;
-    named.slices = source.slices, named.encryption = source.encryption, named.reservations = source.reservations;
-    named.security_labels = source.security_labels, named.unknown = source.unknown;
-    source = std::move(named);
-    disk.type = StorageType::volume;
-}
-
 void forget_indexes(std::vector<BackingStore>& chain) {
     for (auto& level : chain) {
         level.index.reset();
@@ -92,7 +79,6 @@ DomainConfig without_live(DomainConfig config) {
     auto& d = config.devices;
     for (auto& disk : d.disks) {
         forget_index(disk.source);
-        forget_place(disk);
         forget_indexes(disk.backing_store);
         disk.mirror.reset();
     }
