@@ -196,6 +196,26 @@ TEST_F(VolumesTest, ARunningMachineSaysWhereItIsAndTheStoredOneWhatItIsCalled) {
     EXPECT_NE(web->xml({.inactive = true}).find("volume='w.qcow2'"), std::string::npos);
 }
 
+TEST_F(VolumesTest, AnOverlayOnAVolumeIsFollowedByWhatIsStored) {
+    boot();
+    write(root + "/img/v.qcow2", "");
+    put(pool("dir", target(root + "/img")));
+    auto web = define(xml("web", {}, {}, device("v.qcow2", "vda")));
+    const auto take = [&](const std::string& name, SnapshotCreateOptions options) {
+        finish(
+            web->snapshots().create("<domainsnapshot><name>" + name + "</name></domainsnapshot>", options, caller).job);
+    };
+    take("inside", {});
+    EXPECT_NE(web->xml({}).find("<source pool='p' volume='v.qcow2'/>"), std::string::npos) << web->xml({});
+    finish(web->start({}, caller));
+    take("over", {.disk_only = true});
+    const auto overlay = "<source file='" + root + "/img/v.over'";
+    EXPECT_NE(web->xml({}).find(overlay), std::string::npos) << web->xml({});
+    EXPECT_NE(web->xml({.inactive = true}).find(overlay), std::string::npos) << web->xml({.inactive = true});
+    finish(web->stop({}, caller));
+    EXPECT_NE(web->xml({}).find(overlay), std::string::npos);
+}
+
 TEST_F(VolumesTest, ACheckShowsTheImageOrWhatIsMissing) {
     boot();
     const auto check = [&] { return run(room->domains().check(xml("web", {}, {}, device("v", "vda")), false)); };
