@@ -15,9 +15,9 @@
 namespace virtbus {
 namespace {
 
+using testing::HasSubstr;
 using tests::Notes;
 using tests::QemuBed;
-using testing::HasSubstr;
 
 class ReservationsTest : public ::testing::Test {
 protected:
@@ -27,19 +27,22 @@ protected:
     }
     std::string path(const std::string& name) const { return bed_.host.folder.path() + name; }
     /// A file stands where a block device would; QEMU makes its connection all the same.
+    Disk disk_at(const std::string& name) const {
+        std::ofstream{path("/" + name)} << std::string(1 << 20, 'x');
+        Disk disk;
+        disk.type = StorageType::block;
+        disk.target.dev = name;
+        disk.target.bus = "scsi";
+        disk.driver.emplace().type = "raw";
+        disk.source.emplace().dev = path("/" + name);
+        disk.source->reservations.emplace().managed = true;
+        disk.backing_store.emplace_back();
+        return disk;
+    }
     DomainConfig reserving() const {
         auto config = QemuBed::bare("reserves");
         for (const char* name : {"sda", "sdb"}) {
-            std::ofstream{path(fmt::format("/{}", name))} << std::string(1 << 20, 'x');
-            Disk disk;
-            disk.type = StorageType::block;
-            disk.target.dev = name;
-            disk.target.bus = "scsi";
-            disk.driver.emplace().type = "raw";
-            disk.source.emplace().dev = path(fmt::format("/{}", name));
-            disk.source->reservations.emplace().managed = true;
-            disk.backing_store.emplace_back();
-            config.devices.disks.push_back(std::move(disk));
+            config.devices.disks.push_back(disk_at(name));
         }
         return config;
     }
@@ -83,6 +86,27 @@ TEST_F(ReservationsTest, OneHelperServesAllDisksAndGoesWithTheGuest) {
     bed_.stop(*guest, notes_);
     EXPECT_TRUE(gone(helper));
     EXPECT_EQ(notes_.list, (std::vector<std::string>{"ended destroyed"}));
+}
+
+TEST_F(ReservationsTest, ADiskThatIsPluggedUsesTheOneThatRuns) {
+    const auto guest = bed_.start(reserving(), notes_);
+    const auto attach = [&] { bed_.run(guest->attach({disk_at("sdc"), nullptr, bed_.resources, false}, {})); };
+    for (int round = 0; round < 2; ++round) {
+        attach();
+        ASSERT_EQ(guest->config().devices.disks.size(), 3U);
+        bed_.run(guest->detach(guest->config().devices.disks[2].info.alias, false, {}));
+        EXPECT_EQ(guest->config().devices.disks.size(), 2U);
+    }
+    EXPECT_EQ(nlohmann::json::parse(guest->driver_state()).at("helpers").size(), 1U);
+    ::syscall(SYS_pidfd_send_signal, helper_of(*guest).get(), SIGKILL, nullptr, 0);
+    bed_.run_until([&] { return nlohmann::json::parse(guest->driver_state()).at("helpers").empty(); });
+    try {
+        attach();
+        ADD_FAILURE() << "nobody serves it";
+    } catch (const Error& error) {
+        EXPECT_THAT(error.what(), HasSubstr("managed='no'"));
+    }
+    bed_.stop(*guest, notes_);
 }
 
 TEST_F(ReservationsTest, IsEndedByTheNextDaemonWhenItsGuestDiedMeanwhile) {

@@ -204,8 +204,8 @@ private:
         const auto* helper = line_.find("pr-helper");
         if (!helper && !line_.by_path())
             refuse(disk_,
-                   "the helper for managed reservations is started with the machine only; to plug a disk with "
-                   "reservations while it runs, use managed='no' and the socket of a helper of your own");
+                   "the helper for managed reservations is started with the machine, for a disk that has them then; to "
+                   "plug the first one while it runs, use managed='no' and the socket of a helper of your own");
         return helper ? helper->path : "pr-helper0.sock";
     }
     void add_file(OpenedFile& file, Json node, const std::string& name) {

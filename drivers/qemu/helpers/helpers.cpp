@@ -89,12 +89,17 @@ Task<> start_helpers(std::shared_ptr<GuestCore> core, const HelperPrograms& prog
     co_await start_tpm(core, programs.swtpm, order, opened);
     co_await start_file_servers(core, programs, order, opened);
     co_await start_reservation_helper(core, programs, order, opened);
-    co_await start_helpers_for(core, core->config.devices, programs, order, opened);
+    co_await start_helpers_for(core, core->config, programs, order, opened);
 }
 
-Task<> start_helpers_for(std::shared_ptr<GuestCore> core, const Devices& devices, const HelperPrograms& programs,
+Task<> start_helpers_for(std::shared_ptr<GuestCore> core, const DomainConfig& config, const HelperPrograms& programs,
                          HelperOrder order, OpenedResources& opened) {
-    for (const auto& interface : devices.interfaces) {
+    // The helper for reservations runs since the machine's start, or the disk is refused.
+    const bool reserves = std::ranges::any_of(
+        core->helpers, [](auto& each) { return each->record().program == "qemu-pr-helper" && each->is_running(); });
+    if (reserves && disk_with_managed_reservations(config))
+        opened.files["pr-helper"].path = reservations_at(order.folder);
+    for (const auto& interface : config.devices.interfaces) {
         if (!needs_passt(interface)) continue;
         const auto& alias = interface.info.alias;
         const auto network = std::make_shared<UserNetwork>(core->ports, programs.times);

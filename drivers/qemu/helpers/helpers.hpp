@@ -34,7 +34,7 @@ Task<> start_helpers(std::shared_ptr<GuestCore> core, const HelperPrograms& prog
                      OpenedResources& opened);
 
 /// The same for devices that are plugged into a machine that runs, as far as that can be.
-Task<> start_helpers_for(std::shared_ptr<GuestCore> core, const Devices& devices, const HelperPrograms& programs,
+Task<> start_helpers_for(std::shared_ptr<GuestCore> core, const DomainConfig& config, const HelperPrograms& programs,
                          HelperOrder order, OpenedResources& opened);
 
 /// The one that serves that device alone goes: the device has been unplugged, or could not be plugged.

@@ -50,6 +50,10 @@ void require_helper(const std::string& path, const Fd& process, Duration patienc
 
 }  // namespace
 
+std::string reservations_at(const std::string& folder) {
+    return folder + "/pr-helper0.sock";
+}
+
 const Disk* disk_with_managed_reservations(const DomainConfig& config) {
     const auto wants_helper = [](const ImageLevel& level) {
         return level.type == StorageType::block && level.source && level.source->reservations &&
@@ -80,7 +84,7 @@ Task<> ReservationHelper::run_at(const HelperOrder& order, std::string alias, st
 }
 
 Task<std::string> ReservationHelper::start(HelperOrder order, std::string alias, std::string program) {
-    const auto path = order.folder + "/pr-helper0.sock";
+    const auto path = reservations_at(order.folder);
     std::exception_ptr failure;
     try {
         co_await run_at(order, std::move(alias), std::move(program), path);

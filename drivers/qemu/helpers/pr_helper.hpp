@@ -12,6 +12,9 @@ namespace virtbus::qemu {
 /// The first disk that wants one; null when none does.
 const Disk* disk_with_managed_reservations(const DomainConfig& config);
 
+/// Its socket, in the folder of the guest's.
+std::string reservations_at(const std::string& folder);
+
 class ReservationHelper final : public HelperUnit {
 public:
     using HelperUnit::HelperUnit;

@@ -193,7 +193,7 @@ Task<Prepared> prepare(CorePtr core, Known known, PlugPlan plan, Resources& reso
     auto opened = co_await open_resources(plan.with, resources, core->ports.workers, std::move(options));
     require_running(*core);
     const HelperPrograms programs;
-    co_await start_helpers_for(core, plan.with.devices, programs,
+    co_await start_helpers_for(core, plan.with, programs,
                                helper_order(*core, resources, core->verb_deadline(), resources.stop()), opened);
     fill_opened(plan.with, opened);
     opened.first_node = core->record.nodes;
