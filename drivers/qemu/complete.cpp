@@ -37,7 +37,10 @@ void complete_machine(DomainConfig& config, const Capabilities& capabilities) {
     else if (config.os.machine.empty())
         refuse(fmt::format("the emulator '{}' has no default machine; name one in <os><type machine=>",
                            capabilities.binary));
-    // A machine this emulator does not know stays in the definition: another host may have it.
+    else if (chipset_of(config).kind == Chipset::Kind::other)
+        refuse(fmt::format("the emulator '{}' has no machine '{}', and of what family that is cannot be told",
+                           capabilities.binary, config.os.machine));
+    // Another one this emulator does not know stays in the definition: another host may have it.
 }
 
 void complete_boot(DomainConfig& config) {

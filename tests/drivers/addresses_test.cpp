@@ -233,6 +233,11 @@ TEST(Machines, S390NamesItsPciDevicesToTheFirmware) {
     EXPECT_NE(channel.find(R"("id":"balloon0","devno":"fe.0.0002")"), channel.npos);
 }
 
+TEST(Machines, OfNoKnownFamilyAreRefusedByName) {
+    EXPECT_NE(refusal(definition("ubuntu", disk)).find("no machine 'ubuntu'"), std::string::npos);
+    EXPECT_EQ(refusal(definition("pc-q35-rhel9.0.0", disk)), "");
+}
+
 TEST(Machines, DefaultsAreThoseThatLibvirtWrites) {
     EXPECT_NE(line_of("aarch64", disk).find("gic-version=2"), std::string::npos);
     const auto typed = line_of("ppc64", "<graphics type='vnc'/>");
