@@ -97,7 +97,8 @@ void set_user(Argv& line, Json& netdev, const Interface& interface) {
     if (passt && !line.runnable()) return set_passt(line, netdev, interface.info.alias);
     netdev.set("type", "user");
     line.out.needs_network = true;
-    if (const auto forwards = forwards_of(interface); !forwards.empty()) netdev.set("hostfwd", forwards);
+    // What stands for passt in a runnable line forwards nothing.
+    if (const auto forwards = forwards_of(interface); !forwards.empty() && !passt) netdev.set("hostfwd", forwards);
     for (const auto& ip : interface.ips) {
         const bool v6 = ip.family == "ipv6" || (ip.family.empty() && ip.address.find(':') != ip.address.npos);
         if (v6)
