@@ -136,8 +136,11 @@ void check_user(const Checked& it) {
     }
     if (!interface.routes.empty()) it.refuse("user networking takes no routes");
     if (is_passt(interface)) return check_passt(it);
-    for (const auto& forward : interface.port_forwards)
+    for (const auto& forward : interface.port_forwards) {
         if (!forward.dev.empty()) it.refuse("forwarding from one device of the host needs <backend type='passt'/>");
+        if (forward.address.find(':') != forward.address.npos)
+            it.refuse("forwarding from an IPv6 address needs <backend type='passt'/>");
+    }
     if (interface.backend && !interface.backend->log_file.empty()) it.refuse("only the backend passt writes a log");
 }
 
