@@ -8,6 +8,7 @@
 #include "service/parallel.hpp"
 #include "service/volumes.hpp"
 #include "service/xml/domain_xml.hpp"
+#include "virtbus/model/console_pair.hpp"
 
 namespace virtbus {
 
@@ -143,6 +144,7 @@ Task<> Machine::plan_stored(DevicePlanPtr plan) {
         case DeviceChange::Verb::detach: {
             const auto place = find_device(after, plan->wanted);
             remove_device(after, place.kind, place.number);
+            if (place.kind == kind_of<Serial>) drop_console_of_serial(after.devices);
             break;
         }
         case DeviceChange::Verb::update: {

@@ -163,6 +163,18 @@ Task<> GuestCore::ask_status(std::shared_ptr<GuestCore> core) {
 
 // ---- events
 
+namespace {
+
+void resize_memory(GuestCore& core, const json& data) {
+    for (auto& memory : core.config.devices.memories) {
+        if (memory.info.alias.empty() || memory.info.alias != text(data, "id")) continue;
+        memory.target.current = number(data, "size");
+        core.tell_config();
+    }
+}
+
+}  // namespace
+
 void GuestCore::on_event(std::string_view name, const json& data) {
     static constexpr std::pair<std::string_view, Handler> handlers[] = {
         {"BALLOON_CHANGE", &GuestCore::on_balloon},        {"RTC_CHANGE", &GuestCore::on_clock},
@@ -176,6 +188,7 @@ void GuestCore::on_event(std::string_view name, const json& data) {
     const auto step = life.on_event(name, data);
     for (const auto& [event, handler] : handlers)
         if (event == name) (this->*handler)(data);
+    if (name == "MEMORY_DEVICE_SIZE_CHANGE") resize_memory(*this, data);
     apply(step);
 }
 

@@ -67,6 +67,20 @@ void fill_terminals(DomainConfig& config, const json& chardevs) {
     }
 }
 
+void fill_memories(DomainConfig& config, const json& memories) {
+    for (const auto& entry : memories) {
+        const auto& data = member(entry, "data");
+        const auto id = text(data, "id");
+        for (auto& memory : config.devices.memories) {
+            if (id.empty() || memory.info.alias != id) continue;
+            if (auto* at = memory.info.address_as<DimmAddress>(); at && data.contains("addr"))
+                at->base = number(data, "addr");
+            if (data.contains("memaddr")) memory.target.address_base = number(data, "memaddr");
+            if (memory.model == "virtio-mem") memory.target.current = number(data, "size");
+        }
+    }
+}
+
 void fill_vnc_port(DomainConfig& config, const json& vnc) {
     auto* graphics = find_graphics(config, GraphicsType::vnc);
     if (const int port = port_number(text(vnc, "service")); graphics && port > 0 && text(vnc, "family") != "unix")

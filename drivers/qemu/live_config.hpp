@@ -16,6 +16,8 @@ void fill_terminals(DomainConfig& config, const nlohmann::json& chardevs);
 void fill_vnc_port(DomainConfig& config, const nlohmann::json& vnc);
 void fill_spice_ports(DomainConfig& config, const nlohmann::json& spice);
 bool has_terminals(const DomainConfig& config);
+/// Where the guest sees memory devices, and how much there is of those that grow, from query-memory-devices.
+void fill_memories(DomainConfig& config, const nlohmann::json& memories);
 
 /// "virtio-disk0" of "/machine/peripheral/virtio-disk0/virtio-backend"; a plain id is itself; else the fallback.
 std::string alias_of_path(std::string_view path, std::string_view fallback);

@@ -45,7 +45,7 @@ protected:
         room.reset();
         audience.told.clear();
         qemu_.reset();
-        qemu_ = std::make_unique<qemu::QemuDriver>(qemu_ports_);
+        qemu_ = std::make_unique<qemu::QemuDriver>(qemu_ports_, times);
         patience.kill = Duration{10'000};
         patience.verb = Duration{20'000};
         patience.adopt = Duration{20'000};
@@ -54,6 +54,7 @@ protected:
         run(room->load());
     }
 
+    qemu::GuestTimes times;
     std::string image(const std::string& name) const { return root + "/" + name + ".qcow2"; }
     /// Writes a value into one cell of an image that nobody uses.
     static void put(const std::string& path, std::size_t at, unsigned value) {

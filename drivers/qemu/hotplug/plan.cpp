@@ -38,6 +38,7 @@ const char* never_pluggable(const Device& device) {
                                       {kind_of<Sound>, "sound cards"},
                                       {kind_of<Audio>, "audio back ends"},
                                       {kind_of<Video>, "video cards"},
+                                      {kind_of<Memballoon>, "memory balloons"},
                                       {kind_of<Iommu>, "IOMMUs"},
                                       {kind_of<Panic>, "panic devices"},
                                       {kind_of<NvramDevice>, "NVRAM devices"},
@@ -83,8 +84,6 @@ void require_good_kind(const Device& device) {
             refuse(fmt::format("{} controllers cannot be plugged or unplugged while the machine runs",
                                word(controller->type)));
     }
-    if (const auto* balloon = std::get_if<Memballoon>(&device); balloon && balloon->model == "none")
-        refuse("a balloon of model 'none' is nothing to be plugged");
 }
 
 // ---- places
@@ -223,6 +222,7 @@ void name_device(DomainConfig& config, const DomainConfig& live, DevicePlace pla
     const bool by_place =
         place.kind == kind_of<Disk> || place.kind == kind_of<Controller> || place.kind == kind_of<MemoryDevice>;
     if (info.alias.starts_with("ua-")) return;
+    info.alias.clear();
     DomainConfig alone = reduced(live, {device});
     assign_aliases(alone);
     const auto count = count_devices(alone.devices, place.kind);
@@ -253,6 +253,9 @@ void name_device(DomainConfig& config, const DomainConfig& live, DevicePlace pla
 void require_memory_room(const DomainConfig& live, const MemoryDevice& memory) {
     if (memory.model == "sgx-epc") refuse("memory devices of model 'sgx-epc' cannot be plugged while the machine runs");
     if (!live.max_memory) refuse("the machine was started without <maxMemory>, so it has no room for memory devices");
+    const auto is_nvdimm = [](const MemoryDevice& each) { return each.model == "nvdimm"; };
+    if (is_nvdimm(memory) && std::ranges::none_of(live.devices.memories, is_nvdimm))
+        refuse("the machine was started without an NVDIMM, and has no place for others then");
     const auto used =
         std::ranges::count_if(live.devices.memories, [](auto& each) { return each.model.ends_with("dimm"); });
     if (memory.model.ends_with("dimm") && static_cast<unsigned>(used) >= live.max_memory->slots)
@@ -288,6 +291,8 @@ PlugPlan plan_attach(const DomainConfig& live, Device device, const DomainConfig
                      const Capabilities& capabilities) {
     if (const char* what = never_pluggable(device))
         refuse(fmt::format("{} cannot be plugged while the machine runs", what));
+    // One that another device needs comes with it.
+    if (std::holds_alternative<Hub>(device)) refuse("hubs cannot be plugged by themselves while the machine runs");
     if (const auto* memory = std::get_if<MemoryDevice>(&device)) require_memory_room(live, *memory);
     const auto kind = device.index();
     std::optional<Trial> trial;
@@ -346,8 +351,13 @@ PlugPlan plan_attach(const DomainConfig& live, Device device, const DomainConfig
 void require_detachable(const DomainConfig& live, const Device& device) {
     require_good_kind(device);
     require_good_place(live, device);
+    if (const auto* memory = std::get_if<MemoryDevice>(&device); memory && memory->model.starts_with("virtio-"))
+        refuse(fmt::format("memory devices of model '{}' cannot be unplugged while the machine runs{}", memory->model,
+                           memory->model == "virtio-mem" ? "; request a smaller size instead" : ""));
     const auto* controller = std::get_if<Controller>(&device);
     if (!controller) return;
+    // Its own memory refers to it, so that QEMU (7.2) never tells that it has gone.
+    if (controller->type == ControllerType::usb) refuse("usb controllers cannot be unplugged while the machine runs");
     const auto index = controller->index.value_or(0);
     Device held;
     for (const auto place : all_devices(live.devices)) {

@@ -3,16 +3,20 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "qemu/block/open_images.hpp"
+#include "qemu/chipset.hpp"
 #include "qemu/hotplug/departure.hpp"
 #include "qemu/hotplug/parts.hpp"
 #include "qemu/json.hpp"
 #include "qemu/live_config.hpp"
 #include "qemu/starter.hpp"
+#include "virtbus/model/console_pair.hpp"
 
 namespace virtbus::qemu {
 
@@ -163,7 +167,9 @@ Task<std::vector<Kept>> try_to_remove(CorePtr core, std::vector<std::string> par
             co_await answer.get(core->verb_deadline());
         } catch (const Error& error) {
             const bool known = part.starts_with("object:throttle-group-") || part.starts_with("set:");
-            const bool gone = std::string_view{error.what()}.find("Failed to find node") != std::string_view::npos;
+            const std::string_view why = error.what();
+            // Some devices (usb-redir) take their back end with them.
+            const bool gone = why.find("Failed to find node") != why.npos || why.find("not found") != why.npos;
             if (!core->is_gone() && !known && !gone) kept.insert(kept.begin(), {part, error.what()});
         }
     }
@@ -186,6 +192,21 @@ Task<> remove_parts(CorePtr core, std::vector<std::string> parts) {
     for (const auto& each : kept) log_warning(*core, fmt::format("{}: {} stays: {}", core->who(), each.part, each.why));
 }
 
+namespace {
+
+/// A start may go on without what is 'optional'; somebody who asks for it now wants it.
+void require_there(const GuestCore& core, const Device& device, const DomainConfig& opened) {
+    const auto* disk = std::get_if<Disk>(&device);
+    if (!disk || !disk->source || disk->source->startup_policy != "optional") return;
+    const auto place = find_alias(opened.devices, disk->info.alias);
+    if (place && opened.devices.disks[place->number].source) return;
+    throw Error{Code::unsupported_configuration,
+                fmt::format("{}: '{}' for disk '{}' cannot be opened; startupPolicy lets it be missing at a start only",
+                            core.who(), disk->source->file + disk->source->dev, disk->target.dev)};
+}
+
+}  // namespace
+
 Task<Prepared> prepare(CorePtr core, Known known, PlugPlan plan, Resources& resources) {
     OpenOptions options;
     options.runtime_folder = core->record.folder + "/guest";
@@ -196,6 +217,7 @@ Task<Prepared> prepare(CorePtr core, Known known, PlugPlan plan, Resources& reso
     co_await start_helpers_for(core, plan.with, programs,
                                helper_order(*core, resources, core->verb_deadline(), resources.stop()), opened);
     fill_opened(plan.with, opened);
+    for (const auto& device : plan.devices) require_there(*core, device, plan.with);
     opened.first_node = core->record.nodes;
     opened.first_set = core->record.sets;
     Prepared prepared;
@@ -280,6 +302,48 @@ void add_link_states(const std::vector<Device>& devices, std::vector<QmpCommand>
             commands.push_back({"set_link", {{"name", interface->info.alias}, {"up", false}}, {Part::Kind::set, ""}});
 }
 
+/// QEMU cannot: it was given them as descriptors.
+Task<> remove_sockets(CorePtr core, std::vector<std::string> paths) {
+    if (paths.empty()) co_return;
+    try {
+        co_await core->ports.workers.run(
+            "removing sockets",
+            [paths] {
+                struct stat facts{};
+                for (const auto& path : paths)
+                    if (::lstat(path.c_str(), &facts) == 0 && S_ISSOCK(facts.st_mode)) ::unlink(path.c_str());
+            },
+            in(Duration{5000}));
+    } catch (const Error& error) {
+        log_warning(*core, fmt::format("{}: a socket stays: {}", core->who(), error.what()));
+    }
+}
+
+/// Those that were made for it to listen at.
+std::vector<std::string> sockets_of(const Device& device) {
+    std::vector<std::string> paths;
+    const auto look = [&](ChardevType type, const ChardevBackend& backend) {
+        const auto* source = backend.source();
+        if (type == ChardevType::unix_socket && source && source->mode == "bind" && !source->path.empty())
+            paths.push_back(source->path);
+    };
+    if (const auto* serial = std::get_if<Serial>(&device)) look(serial->type, serial->backend);
+    if (const auto* console = std::get_if<Console>(&device)) look(console->type, console->backend);
+    if (const auto* channel = std::get_if<Channel>(&device)) look(channel->type, channel->backend);
+    if (const auto* redirdev = std::get_if<Redirdev>(&device)) look(redirdev->type, redirdev->backend);
+    return paths;
+}
+
+/// QEMU chose where the guest sees it; a state that is taken up later fits only there.
+Task<> place_memories(CorePtr core) {
+    try {
+        fill_memories(core->config,
+                      co_await core->open_monitor().execute("query-memory-devices", core->verb_deadline()));
+    } catch (const Error& error) {
+        log_warning(*core, fmt::format("{}: where its memory is seen was not told: {}", core->who(), error.what()));
+    }
+}
+
 }  // namespace
 
 Task<> attach(CorePtr core, Known known, DeviceRequest request, std::stop_token stop) {
@@ -326,6 +390,7 @@ Task<> attach(CorePtr core, Known known, DeviceRequest request, std::stop_token 
                 co_await close_names(core, prepared);
                 co_await take_back(core, std::move(outcome.there), sets);
                 co_await end_helper_of(core, find_info(prepared.devices.back())->alias);
+                for (const auto& device : prepared.devices) co_await remove_sockets(core, sockets_of(device));
             } catch (const Error& error) {
                 log_warning(*core, fmt::format("{}: taking back a device: {}", core->who(), error.what()));
             }
@@ -334,10 +399,15 @@ Task<> attach(CorePtr core, Known known, DeviceRequest request, std::stop_token 
         std::rethrow_exception(failure);
     }
     for (const auto& [alias, parts] : behind) core->record.parts[alias] = texts(parts);
+    bool memory = false;
     for (auto& device : prepared.devices) {
+        memory = memory || std::holds_alternative<MemoryDevice>(device);
         set_terminals(device, outcome.terminals);
         (void)add_device(core->config, device);
+        if (std::holds_alternative<Serial>(device) && !chipset_of(core->config).serial.empty())
+            add_console_of_serial(core->config.devices);
     }
+    if (memory) co_await place_memories(core);
     core->tell_config();
     for (const auto& device : prepared.devices) core->tell_added(find_info(device)->alias);
 }
@@ -353,7 +423,12 @@ Task<> release(CorePtr core, std::string alias, std::string path) {
     }
     core->record.leaving.erase(alias);
     const auto place = find_alias(core->config.devices, alias);
-    if (place) remove_device(core->config, place->kind, place->number);
+    if (place) {
+        const auto sockets = sockets_of(device_at(core->config.devices, place->kind, place->number));
+        remove_device(core->config, place->kind, place->number);
+        if (place->kind == kind_of<Serial>) drop_console_of_serial(core->config.devices);
+        co_await remove_sockets(core, sockets);
+    }
     // Only processors go under a name that no device of the definition has, or under none.
     const auto vcpus = core->config.vcpu_current.value_or(core->config.vcpu.value_or(1));
     if (!place && vcpus > 1 && (alias.starts_with("vcpu") || alias.empty())) core->config.vcpu_current = vcpus - 1;
