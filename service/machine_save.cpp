@@ -3,10 +3,13 @@
 // there: the status file says what was under way, for a daemon that takes over.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "service/machine.hpp"
 #include "service/names.hpp"
 #include "service/saved_file.hpp"
 #include "service/xml/domain_xml.hpp"
+#include "service/xml/kept_xml.hpp"
 
 namespace virtbus {
 
@@ -37,6 +40,31 @@ void require_one_state(bool running, bool paused) {
         throw Error{Code::conflicting_options, "'running' and 'paused' exclude each other; give one of them"};
 }
 
+bool is_off(const CpuFeature& feature) {
+    return feature.policy == "disable" || feature.policy == "forbid";
+}
+
+/// A processor that is to be like the host's is the one that was chosen when the machine booted, unless the definition
+/// says something of it that this one contradicts.
+void keep_chosen_cpu(DomainConfig& config, const DomainConfig& before) {
+    if (!config.cpu || !before.cpu || !before.cpu->model || before.cpu->mode != "custom") return;
+    auto& cpu = *config.cpu;
+    const auto& chosen = *before.cpu;
+    if (cpu.mode != "host-model" && cpu.match != "minimum") return;
+    for (const auto& said : cpu.features) {
+        const auto found = std::ranges::find(chosen.features, said.name, &CpuFeature::name);
+        const bool off = found == chosen.features.end() || is_off(*found);
+        if (said.policy != "optional" && off != is_off(said)) return;
+    }
+    cpu.mode = chosen.mode;
+    cpu.match = chosen.match;
+    cpu.check = chosen.check;
+    cpu.model = chosen.model;
+    cpu.vendor = chosen.vendor;
+    cpu.features = chosen.features;
+    cpu.properties = chosen.properties;
+}
+
 /// What is wrong with the file explains more than what the hypervisor made of it; the pump reads on to find out.
 Task<> require_whole(StatePump& pump, std::stop_token stop) {
     constexpr Duration search{15'000};
@@ -65,6 +93,7 @@ Task<DomainConfig> replacement_definition(HypervisorDriver& driver, std::string 
     config.id.reset();
     xml::complete_generic(config);
     co_await driver.complete(config, &before);
+    keep_chosen_cpu(config, before);
     if (const auto difference = xml::abi_difference(before, config))
         throw Error{Code::unsupported_configuration,
                     fmt::format("the definition given for domain '{}' changes what its guest can see: {}", before.name,
@@ -129,7 +158,7 @@ Task<> Machine::do_save(JobPtr job, std::string file, SaveOptions options, Calle
     auto run = require_savable(verb, managed);
     auto config = options.xml.empty()
                       ? run->live
-                      : co_await replacement_definition(*run->driver, options.xml, xml::without_live(run->live));
+                      : co_await replacement_definition(*run->driver, options.xml, xml::without_run(run->live));
     std::optional<Identity> as;
     if (!managed) as = co_await rights_of_caller(context_.ports, caller.uid);
     run = require_savable(verb, managed);  // it may have changed meanwhile
@@ -140,7 +169,7 @@ Task<> Machine::do_save(JobPtr job, std::string file, SaveOptions options, Calle
                       .driver = run->driver->name(),
                       .running = options.running || (runs && !options.paused),
                       .created = context_.ports.clock.now(),
-                      .xml = render(config, {.text = Text::stored, .secure = true})};
+                      .xml = xml::format_kept(config)};
     const auto id = header.id;
     const auto path = managed ? context_.store.path(Kept::managed_save, view_.uuid) : file;
     auto target = co_await begin_saved_file(context_.ports, path, std::move(header), compression, options.bypass_cache,

@@ -21,6 +21,22 @@ std::string reason_of_failure(const std::exception_ptr& error) {
     }
 }
 
+/// What a run is compared with: places of memory that the run before was given are no difference from a definition that
+/// leaves them open.
+std::string started_text(DomainConfig config, const std::optional<Definition>& definition) {
+    if (!definition || !definition->problem().empty()) return render(config, {});
+    const auto stored = definition->config();
+    auto& memories = config.devices.memories;
+    for (std::size_t i = 0; i < std::min(memories.size(), stored.devices.memories.size()); ++i) {
+        const auto& said = stored.devices.memories[i];
+        auto* at = memories[i].info.address_as<DimmAddress>();
+        const auto* open = said.info.address_as<DimmAddress>();
+        if (at && open && at->slot == open->slot && !open->base) at->base.reset();
+        if (!said.target.address_base) memories[i].target.address_base.reset();
+    }
+    return render(config, {});
+}
+
 }  // namespace
 
 JobPtr Machine::begin(std::string operation, std::string action, Caller caller, bool publish_now,
@@ -86,7 +102,7 @@ Task<> Machine::launch(JobPtr job, DomainConfig config, std::vector<std::string>
     auto& driver = context_.drivers.get_by_type(config.type);
     const auto deadline = in(context_.patience.start);
     auto run = new_run(&driver, std::move(config), std::move(unknown));
-    run->started_text = render(run->live, {});
+    run->started_text = incoming ? started_text(run->live, definition_) : render(run->live, {});
     run->id = context_.directory.next_id();
     run->started_at = context_.ports.clock.now();
     run->resources = std::make_unique<ResourceBroker>(broker_setting(), deadline, job->stop());

@@ -2,6 +2,9 @@
 // The names by which QEMU and people speak of running devices, as libvirt gives them.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <set>
+
 #include "qemu/addresses.hpp"
 #include "qemu/chipset.hpp"
 #include "qemu/command_line.hpp"
@@ -11,13 +14,44 @@ namespace virtbus::qemu {
 
 namespace {
 
+using Taken = std::set<std::string>;
+
 void name(DeviceInfo& info, std::string alias) {
     if (!info.alias.starts_with("ua-")) info.alias = std::move(alias);
 }
+
+bool is_numbered(std::string_view alias, std::string_view prefix) {
+    if (!alias.starts_with(prefix)) return false;
+    alias.remove_prefix(prefix.size());
+    return !alias.empty() && alias.size() < 10 &&
+           std::ranges::all_of(alias, [](char c) { return c >= '0' && c <= '9'; });
+}
+
+/// A name that an earlier run of the machine gave is kept: what a saved state calls its parts comes of it.
+template <class List, class Prefix>
+Taken keep_names(List& list, Prefix prefix) {
+    Taken taken;
+    for (auto& device : list) {
+        auto& alias = device.info.alias;
+        const bool good = alias.starts_with("ua-") || (is_numbered(alias, prefix(device)) && !taken.contains(alias));
+        if (good)
+            taken.insert(alias);
+        else
+            alias.clear();
+    }
+    return taken;
+}
+
 template <class List>
 void number(List& list, const char* prefix) {
-    std::size_t n = 0;
-    for (auto& device : list) name(device.info, fmt::format("{}{}", prefix, n++));
+    auto taken = keep_names(list, [&](auto&) { return std::string_view{prefix}; });
+    std::size_t place = 0;
+    for (auto& device : list) {
+        auto n = place++;
+        if (!device.info.alias.empty()) continue;
+        while (taken.contains(fmt::format("{}{}", prefix, n))) ++n;
+        device.info.alias = *taken.insert(fmt::format("{}{}", prefix, n)).first;
+    }
 }
 
 bool on_narrow_bus(const DomainConfig& config, const DriveAddress& at) {
@@ -60,6 +94,20 @@ std::string memory_prefix(std::string_view model) {
     return std::string{model};
 }
 
+/// After its slot, if it has one.
+void number_memories(std::vector<MemoryDevice>& memories) {
+    auto taken = keep_names(memories, [](const MemoryDevice& memory) { return memory_prefix(memory.model); });
+    std::size_t place = 0;
+    for (auto& memory : memories) {
+        const auto* at = memory.info.address_as<DimmAddress>();
+        auto n = at && at->slot ? *at->slot : place;
+        ++place;
+        if (!memory.info.alias.empty()) continue;
+        while (taken.contains(fmt::format("{}{}", memory_prefix(memory.model), n))) ++n;
+        memory.info.alias = *taken.insert(fmt::format("{}{}", memory_prefix(memory.model), n)).first;
+    }
+}
+
 }  // namespace
 
 void assign_aliases(DomainConfig& config) {
@@ -87,12 +135,7 @@ void assign_aliases(DomainConfig& config) {
     number(devices.smartcards, "smartcard");
     number(devices.cryptos, "crypto");
     number(devices.iommus, "iommu");
-    std::size_t n = 0;
-    for (auto& memory : devices.memories) {
-        const auto* at = memory.info.address_as<DimmAddress>();
-        name(memory.info, fmt::format("{}{}", memory_prefix(memory.model), at && at->slot ? *at->slot : n));
-        ++n;
-    }
+    number_memories(devices.memories);
     if (devices.memballoon) name(devices.memballoon->info, "balloon0");
     if (devices.vsock) name(devices.vsock->info, "vsock0");
     if (devices.pstore) name(devices.pstore->info, "pstore0");

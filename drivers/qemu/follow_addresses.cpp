@@ -33,8 +33,8 @@ public:
         for (auto& w : devices.watchdogs) add(w.info, "watchdog " + w.model);
         for (auto& m : devices.memories) add(m.info, fmt::format("memory {} {}", m.model, m.target.size));
         for (auto& i : devices.iommus) add(i.info, "iommu " + i.model);
-        add_list(devices.serials, "serial");
-        add_list(devices.consoles, "console");
+        for (auto& s : devices.serials) add(s.info, s.target ? "serial " + s.target->type : "serial");
+        for (auto& c : devices.consoles) add(c.info, c.target ? "console " + c.target->type : "console");
         add_list(devices.smartcards, "smartcard");
         add_list(devices.redirdevs, "redirdev");
         add_list(devices.hubs, "hub");
@@ -162,6 +162,18 @@ void follow_buses(DomainConfig& config, const DomainConfig& previous) {
     bring_hubs(config, previous);
 }
 
+namespace {
+
+/// What a running machine gave the device, when it is `previous` or its state is to be taken up.
+void follow_run(DeviceInfo& info, const DeviceInfo& before) {
+    if (info.alias.empty()) info.alias = before.alias;
+    auto* at = info.address_as<DimmAddress>();
+    const auto* was = before.address_as<DimmAddress>();
+    if (at && was && at->slot == was->slot && !at->base) at->base = was->base;
+}
+
+}  // namespace
+
 void follow_addresses(DomainConfig& config, const DomainConfig& previous) {
     if (chipset_of(config).kind != chipset_of(previous).kind) return;
     Devices before_devices = previous.devices;
@@ -172,12 +184,17 @@ void follow_addresses(DomainConfig& config, const DomainConfig& previous) {
         if (is_chosen(info->address)) taken.insert(place_of(*info->address, key));
     for (const auto& [key, info] : now.found) {
         const auto old = before.found.find(key);
+        if (old != before.found.end()) follow_run(*info, *old->second);
         if (is_chosen(info->address) || old == before.found.end() || !is_chosen(old->second->address)) continue;
         if (info->address && info->address->index() != old->second->address->index()) continue;
         const std::string place = place_of(*old->second->address, key);
         if (!place.empty() && !taken.insert(place).second) continue;
         info->address = old->second->address;
     }
+    for (auto& memory : config.devices.memories)
+        for (const auto& was : previous.devices.memories)
+            if (!was.info.alias.empty() && memory.info.alias == was.info.alias && !memory.target.address_base)
+                memory.target.address_base = was.target.address_base;
 }
 
 }  // namespace virtbus::qemu

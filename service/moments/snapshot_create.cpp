@@ -12,6 +12,7 @@
 #include "service/saved_file.hpp"
 #include "service/volumes.hpp"
 #include "service/xml/domain_xml.hpp"
+#include "service/xml/kept_xml.hpp"
 #include "service/xml/moment_xml.hpp"
 
 namespace virtbus {
@@ -109,7 +110,7 @@ Task<> SnapshotBook::do_create(JobPtr job, SnapshotConfig wanted, std::string na
     }
     auto& record = creation->record;
     record = record_of(made, wanted);
-    record.domain = render(creation->config, {.text = Text::stored, .secure = true});
+    record.domain = xml::format_kept(creation->config);
     if (creation->run && machine_.definition_ && machine_.live_differs())
         record.inactive_domain = machine_.definition_->text();
     co_await require_overlays_free(*creation);
@@ -305,7 +306,7 @@ Task<> SnapshotBook::take_memory(Creation& creation) {
                       .driver = creation.run->driver->name(),
                       .running = creation.ran,
                       .created = ports.clock.now(),
-                      .xml = render(creation.config, {.text = Text::stored, .secure = true})};
+                      .xml = xml::format_kept(creation.config)};
     creation.memory = co_await begin_saved_file(ports, creation.entry.memory_file, std::move(header), Compression::none,
                                                 false, std::move(as));
     std::exception_ptr error;

@@ -10,6 +10,7 @@
 #include "service/moments/chain_graph.hpp"
 #include "service/moments/snapshots.hpp"
 #include "service/xml/domain_xml.hpp"
+#include "service/xml/kept_xml.hpp"
 #include "service/xml/moment_xml.hpp"
 
 namespace virtbus {
@@ -465,7 +466,7 @@ Task<> SnapshotBook::rename_in_bodies(std::map<std::string, ImageFile> moved) {
             auto config = understand(*text, false).config;
             for (auto& disk : config.devices.disks)
                 for (const auto& [path, image] : moved) take_out(disk, path, image);
-            *text = render(config, {.text = Text::stored, .secure = true});
+            *text = xml::format_kept(config);
         }
         co_await shelf_.write_body(entry.id, xml::format_snapshot(record, true));
     }

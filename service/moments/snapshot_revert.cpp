@@ -12,6 +12,7 @@
 #include "service/moments/snapshots.hpp"
 #include "service/saved_file.hpp"
 #include "service/xml/domain_xml.hpp"
+#include "service/xml/kept_xml.hpp"
 
 namespace virtbus {
 
@@ -88,7 +89,7 @@ void SnapshotBook::settle_definitions(Reversion& it) const {
     it.config = it.record.domain.empty() ? now : understand(it.record.domain, false).config;
     it.stored = it.record.inactive_domain.empty() ? it.config : understand(it.record.inactive_domain, false).config;
     for (auto* config : {&it.config, &it.stored}) {
-        *config = xml::without_live(std::move(*config));
+        *config = xml::without_run(*config);  // its state speaks of aliases
         config->name = machine_.view_.name;  // it may have been renamed since
         config->uuid = machine_.view_.uuid;
         config->id.reset();

@@ -82,6 +82,7 @@ DomainConfig without_live(DomainConfig config) {
         forget_indexes(disk.backing_store);
         disk.mirror.reset();
     }
+    for (auto& memory : d.memories) memory.target.current.reset();
     for (auto& interface : d.interfaces) {
         forget_place(interface);
         if (!interface.target || interface.target->managed) continue;

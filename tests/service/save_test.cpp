@@ -182,6 +182,32 @@ TEST_F(Saving, AReplacedDefinitionMustKeepWhatTheGuestSees) {
               "again");
 }
 
+TEST_F(Saving, AProcessorLikeTheHostsIsTheOneThatWasChosenAtTheStart) {
+    boot();
+    const auto with = [](const std::string& cpu) { return xml("web", {}, cpu); };
+    const auto domain =
+        define(with("<cpu mode='custom' match='exact' check='partial'><model fallback='forbid'>Haswell</model>"
+                    "<topology sockets='1' cores='2' threads='1'/><feature policy='require' name='vmx'/>"
+                    "<feature policy='disable' name='hle'/></cpu>"));
+    finish(domain->start({}, caller));
+    const std::string topology = "<topology sockets='1' cores='2' threads='1'/>";
+    const auto like = with("<cpu mode='host-model'>" + topology + "</cpu>");
+    const auto says = with("<cpu mode='host-model'>" + topology + "<feature policy='disable' name='hle'/></cpu>");
+    const auto least = with("<cpu match='minimum'><model>Westmere</model>" + topology + "</cpu>");
+    for (const auto& wrong :
+         {with("<cpu mode='host-model'><topology sockets='2' cores='1' threads='1'/></cpu>"),
+          with("<cpu mode='host-model'>" + topology + "<feature policy='require' name='hle'/></cpu>"),
+          with("<cpu mode='host-model'>" + topology + "<feature policy='disable' name='vmx'/></cpu>"),
+          with("<cpu mode='host-passthrough'>" + topology + "</cpu>"), with("")})
+        EXPECT_REFUSED(finish(domain->save(file(), {.xml = wrong}, caller)), Code::unsupported_configuration, "cpu");
+    for (const auto& good : {like, says, least}) {
+        finish(domain->save(file(), {.xml = good}, caller));
+        const auto back = restore(file(), {.xml = good});
+        EXPECT_NE(back->xml({}).find("Haswell"), std::string::npos) << back->xml({});
+        EXPECT_NE(back->xml({}).find("name='hle'"), std::string::npos) << back->xml({});
+    }
+}
+
 TEST_F(Saving, ASaveThatFailsOrIsCancelledLetsTheGuestRunOn) {
     boot();
     const auto failing = running("fails", "fail-save='the disk is gone'");
