@@ -99,7 +99,7 @@ UnitRequest unit_request(const DomainConfig& config, const GuestRecord& record, 
 /// What is said and asked while the CPUs still wait, in one go.
 struct Batch {
     std::vector<Monitor::Answer> settings;
-    std::optional<Monitor::Answer> chardevs, vnc, spice, cpus, iothreads, resumed, model, nodes;
+    std::optional<Monitor::Answer> chardevs, memories, vnc, spice, cpus, iothreads, resumed, model, nodes;
 };
 
 std::string_view password_protocol(GraphicsType type) {
@@ -140,6 +140,7 @@ Batch send_batch(GuestCore& core, const std::vector<UnreadImage>& unread, bool p
         if (interface.link_state == "down" && actual_type(interface) != InterfaceType::hostdev)
             batch.settings.push_back(monitor.send("set_link", json{{"name", interface.info.alias}, {"up", false}}));
     if (has_terminals(config)) batch.chardevs = monitor.send("query-chardev");
+    if (!config.devices.memories.empty()) batch.memories = monitor.send("query-memory-devices");
     const auto has = [&](GraphicsType type) {
         return std::ranges::find(config.devices.graphics, type, &Graphics::type) != config.devices.graphics.end();
     };
@@ -167,6 +168,7 @@ Task<> await_batch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabi
                    std::vector<UnreadImage> unread, bool paused, Deadline deadline, std::stop_token stop) {
     for (const auto& setting : batch.settings) co_await setting.get(deadline, stop);
     if (batch.chardevs) fill_terminals(core->config, co_await batch.chardevs->get(deadline, stop));
+    if (batch.memories) fill_memories(core->config, co_await batch.memories->get(deadline, stop));
     if (batch.vnc) fill_vnc_port(core->config, co_await batch.vnc->get(deadline, stop));
     if (batch.spice) fill_spice_ports(core->config, co_await batch.spice->get(deadline, stop));
     if (batch.cpus) {
@@ -191,6 +193,37 @@ Task<> await_batch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabi
     if (batch.resumed) co_await batch.resumed->get(deadline, stop);
 }
 
+/// startupPolicy 'requisite': there when the machine boots; when its state is taken up the medium may have gone. Those
+/// are 'optional' until everything is open.
+std::vector<std::string> let_media_be_missing(DomainConfig& config) {
+    std::vector<std::string> targets;
+    for (auto& disk : config.devices.disks) {
+        if (!disk.source || disk.source->startup_policy != "requisite") continue;
+        targets.push_back(disk.target.dev);
+        disk.source->startup_policy = "optional";
+    }
+    return targets;
+}
+
+void require_media_again(DomainConfig& config, const std::vector<std::string>& targets) {
+    for (auto& disk : config.devices.disks)
+        if (disk.source && std::ranges::find(targets, disk.target.dev) != targets.end())
+            disk.source->startup_policy = "requisite";
+}
+
+void tell_missing(const GuestCore& core, const std::vector<Disk>& before) {
+    for (const auto& disk : before) {
+        const auto now = std::ranges::find(core.config.devices.disks, disk.info.alias,
+                                           [](const Disk& each) { return each.info.alias; });
+        const bool stays = now != core.config.devices.disks.end();
+        if (!disk.source || (stays && now->source)) continue;
+        core.ports.log.warning(
+            fmt::format("{} starts without {} '{}', which is not there: {}{}", core.who(),
+                        stays ? "the medium of drive" : "disk", disk.target.dev, disk.source->file, disk.source->dev),
+            {{"DOMAIN", core.config.name}, {"DOMAIN_UUID", core.config.uuid}});
+    }
+}
+
 /// From the opened resources to a guest that runs. What has been made is in `core` for the undo.
 Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilities> capabilities,
               const HelperPrograms& programs, StartRequest& request) {
@@ -207,17 +240,22 @@ Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilitie
     options.nvram_folder = ports.folders.state + "/nvram";
     options.runtime_folder = guest_sockets(record);
     options.tls_folder = ports.folders.config + "/tls";
+    const bool incoming = static_cast<bool>(request.incoming);
+    auto required = incoming ? let_media_be_missing(core->config) : std::vector<std::string>{};
     auto opened = co_await open_resources(core->config, request.resources, ports.workers, std::move(options));
     co_await start_helpers(core, programs, helper_order(*core, request.resources, request.deadline, request.stop),
                            opened);
+    const auto before = core->config.devices.disks;
     fill_opened(core->config, opened);
+    tell_missing(*core, before);
+    require_media_again(core->config, required);
     const auto log = co_await request.resources.open_log(record.log);
     record.log_start = file_size(log.get());
     auto line = command_line(core->config, *capabilities, opened, MonitorSocket{listening.get(), {}});
     note_parts(record, line);
     // The questions wait in the socket for QEMU to come up and read them.
     core->connect();
-    const bool incoming = static_cast<bool>(request.incoming), paused = request.paused || incoming;
+    const bool paused = request.paused || incoming;
     if (incoming) line.argv.insert(line.argv.end(), {"-incoming", "defer"});
     auto batch = send_batch(*core, line.unread, paused, incoming);
     request.unfinished(record.text());
