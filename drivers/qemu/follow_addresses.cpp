@@ -164,7 +164,8 @@ void follow_buses(DomainConfig& config, const DomainConfig& previous) {
 
 namespace {
 
-/// What a running machine gave the device, when it is `previous` or its state is to be taken up.
+/// What a running machine gave the device, when that is `previous` or its state is to be taken up. Only such a
+/// definition has names that nobody chose.
 void follow_run(DeviceInfo& info, const DeviceInfo& before) {
     if (info.alias.empty()) info.alias = before.alias;
     auto* at = info.address_as<DimmAddress>();
@@ -179,12 +180,15 @@ void follow_addresses(DomainConfig& config, const DomainConfig& previous) {
     Devices before_devices = previous.devices;
     const Identities before{before_devices};
     Identities now{config.devices};
+    const bool of_run = std::any_of(before.found.begin(), before.found.end(), [](const auto& entry) {
+        return !entry.second->alias.empty() && !entry.second->alias.starts_with("ua-");
+    });
     std::set<std::string> taken;
     for (const auto& [key, info] : now.found)
         if (is_chosen(info->address)) taken.insert(place_of(*info->address, key));
     for (const auto& [key, info] : now.found) {
         const auto old = before.found.find(key);
-        if (old != before.found.end()) follow_run(*info, *old->second);
+        if (of_run && old != before.found.end()) follow_run(*info, *old->second);
         if (is_chosen(info->address) || old == before.found.end() || !is_chosen(old->second->address)) continue;
         if (info->address && info->address->index() != old->second->address->index()) continue;
         const std::string place = place_of(*old->second->address, key);
