@@ -527,7 +527,7 @@ TEST_F(StartupPolicy, AtABootAndWhenAStateIsTakenUp) {
 
 TEST_F(StartupPolicy, AMediumThatIsAskedForMustBeThere) {
     define_with("cdrom", "ide", "requisite");
-    start(false);
+    start();  // firmware that looks for something to boot closes trays
     const auto drive = [&](const std::string& path, const std::string& policy) {
         return "<disk type='file' device='cdrom'><driver name='qemu' type='raw'/><source file='" + path +
                "' startupPolicy='" + policy + "'/><target dev='hda' bus='ide'/><readonly/></disk>";
