@@ -130,8 +130,6 @@ void check_disk(const Disk& disk, const DomainConfig& config) {
     const bool local = disk.type == StorageType::file || disk.type == StorageType::block;
     if (policy && !removable && !local)
         refuse(disk, "startupPolicy is for removable media and disks of type 'file' or 'block'");
-    if (policy && !removable && disk.source->startup_policy == "requisite")
-        refuse(disk, "startupPolicy 'requisite' is for removable media; a disk is 'mandatory' or 'optional'");
     if (disk.model == "usb-storage" && disk.device == DiskDevice::cdrom)
         refuse(disk, "a CD-ROM on the bus 'usb' is of the model 'usb-bot'");
     const bool usb_model = disk.model.starts_with("usb-");

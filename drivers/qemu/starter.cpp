@@ -198,7 +198,8 @@ Task<> await_batch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabi
 std::vector<std::string> let_media_be_missing(DomainConfig& config) {
     std::vector<std::string> targets;
     for (auto& disk : config.devices.disks) {
-        if (!disk.source || disk.source->startup_policy != "requisite") continue;
+        const bool removable = disk.device == DiskDevice::cdrom || disk.device == DiskDevice::floppy;
+        if (!removable || !disk.source || disk.source->startup_policy != "requisite") continue;
         targets.push_back(disk.target.dev);
         disk.source->startup_policy = "optional";
     }
