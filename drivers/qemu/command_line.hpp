@@ -58,8 +58,8 @@ struct OpenedFile {
 ///   host devices; "kernel", "initrd", "dtb", "acpi:<n>", "fwcfg:<n>", "loader", "nvram", "chardev:<alias>" (file back
 ///   end, or the listening socket of a unix one), "chardev:<alias>/log", "vhost:<n>", "vdpa:<n>" (of interface n),
 ///   "rom:<alias>", "rng:<alias>", "vsock", "tpm:<alias>" (the control socket of an emulator, or the host's device) and
-///   "tpm:<alias>/cancel"; "sev-dh-cert", "sev-session"; "pr-helper" (a socket's path, not open); "tls:nbd-client"
-///   and the like (folders with certificates, not open); links by the interface's index.
+///   "tpm:<alias>/cancel"; "sev-dh-cert", "sev-session"; "passt:<alias>"; "pr-helper" (a socket's path, not open);
+///   "tls:nbd-client" and the like (folders with certificates, not open); links by the interface's index.
 struct OpenedResources {
     bool by_path = false;   ///< the stand-alone form: paths and interface names stand where descriptors would
     bool runnable = false;  ///< with by_path: back ends that need the outside become null or user ones

@@ -164,7 +164,7 @@ TEST_F(Hotplug, WhatFailsLeavesNothing) {
     interface.type = InterfaceType::user;
     interface.model = "virtio";
     interface.mac = "52:54:00:00:00:01";
-    interface.driver.emplace().rx_queue_size = 3;  // no power of two
+    interface.mtu = 70000;  // more than the card can be told
     EXPECT_EQ(refusal([&] { attach(interface); }).first, Code::hypervisor_failed);
     EXPECT_EQ(inventory(), before);
     EXPECT_TRUE(guest_->config().devices.disks.empty());

@@ -214,6 +214,9 @@ TEST_F(PasstTest, IsPluggedAndUnplugged) {
         }
         EXPECT_EQ(helpers_of(*guest), 0U);
     }
+    auto named = passt();
+    named.backend->hostname = "here";
+    EXPECT_THROW(bed_.run(guest->attach({named, nullptr, bed_.resources, false}, {})), Error);
     attach();
     EXPECT_EQ(helpers_of(*guest), 1U);
     bed_.stop(*guest, notes_);

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include "qemu/json.hpp"
 #include "qemu/live_config.hpp"
 #include "qemu/starter.hpp"
+#include "qemu/unsupported_parts.hpp"
 #include "virtbus/model/console_pair.hpp"
 
 namespace virtbus::qemu {
@@ -205,9 +207,18 @@ void require_there(const GuestCore& core, const Device& device, const DomainConf
                             core.who(), disk->source->file + disk->source->dev, disk->target.dev)};
 }
 
+/// What a start would refuse.
+void require_good_interfaces(const GuestCore& core, const DomainConfig& with, const Capabilities& known) {
+    Problems problems;
+    check_interfaces(with, known, problems);
+    if (!problems.empty())
+        throw Error{Code::unsupported_configuration, fmt::format("{}: {}", core.who(), fmt::join(problems, "; "))};
+}
+
 }  // namespace
 
 Task<Prepared> prepare(CorePtr core, Known known, PlugPlan plan, Resources& resources) {
+    require_good_interfaces(*core, plan.with, *known);
     OpenOptions options;
     options.runtime_folder = core->record.folder + "/guest";
     options.tls_folder = core->ports.folders.config + "/tls";
