@@ -213,6 +213,8 @@ void add_disks(Argv& line) {
         const bool optional = disk.source && disk.source->startup_policy == "optional";
         if (node.empty() && !removable && optional) continue;
         if (node.empty() && !removable) refuse(disk, "it has no source");
+        if (node.empty() && disk.target.bus == "usb" && disk.model != "usb-bot")
+            refuse(disk, "QEMU's usb-storage needs a medium; model='usb-bot' is a drive that may be empty");
         add_disk(line, disk, node);
     }
 }
