@@ -150,6 +150,8 @@ struct Monitor::Core : std::enable_shared_from_this<Core> {
     }
 
     void greet(const json& message) {
+        // QEMU tells a client of what happens before it has noticed that it is another one.
+        if (member(message, "event").is_string()) return;
         if (!member(message, "QMP").is_object()) return end(broken("the first line is no greeting"));
         greeted = true;
         greeting_timer.reset();

@@ -145,6 +145,16 @@ TEST(Monitor, MatchesAnswersByIdInAnyOrder) {
     EXPECT_EQ(peer.loop.run(second.get(in(Duration{10000}))), "two");
 }
 
+TEST(Monitor, WhatIsMeantForTheClientBeforeIsNoGreeting) {
+    Peer peer;
+    peer.say("{\"event\":\"RESET\",\"data\":{}}\n");
+    peer.say(greeting);
+    const auto answer = peer.monitor->send("a");
+    peer.say("{\"return\":{},\"id\":1}\n{\"return\":\"one\",\"id\":2}\n");
+    EXPECT_EQ(peer.loop.run(answer.get(in(Duration{10000}))), "one");
+    EXPECT_TRUE(peer.events.empty());
+}
+
 TEST(Monitor, NamesTheCommandInQemusError) {
     Peer peer;
     peer.say(greeting);

@@ -33,6 +33,7 @@ protected:
         }
     }
     ~QemuSnapshots() override {
+        if (!room) boot();
         if (auto domain = room->domains().find(uuid_of("web")); domain && is_active(domain->view().state))
             finish(domain->stop({}, caller));
         room.reset();
