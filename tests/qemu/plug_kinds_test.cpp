@@ -47,6 +47,12 @@ protected:
         ::listen(listener_.get(), 10);
     }
 
+    /// Shared memory outlives those who share it.
+    ~PlugKinds() override {
+        for (const auto* end : {"", "-1", "-2", "-3"})
+            std::filesystem::remove(std::string{"/dev/shm/virtbus-plug"} + end);
+    }
+
     void start_roomy(const std::string& more = {}) {
         std::string ports;
         for (int i = 1; i <= 10; ++i)
