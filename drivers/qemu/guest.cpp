@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "qemu/backup/bitmap_work.hpp"
 #include "qemu/block/follow.hpp"
 #include "qemu/guest_folder.hpp"
 #include "qemu/hotplug/plug.hpp"
@@ -184,6 +185,7 @@ void GuestCore::on_event(std::string_view name, const json& data) {
         {"DEVICE_TRAY_MOVED", &GuestCore::on_tray},        {"MIGRATION", &GuestCore::on_migration_news},
         {"JOB_STATUS_CHANGE", &GuestCore::on_job_news},    {"RESUME", &GuestCore::on_resume},
     };
+    if (kill_timer_ && name == "SHUTDOWN") return;  // what our own signal has done is no news
     const auto self = shared_from_this();
     const auto step = life.on_event(name, data);
     for (const auto& [event, handler] : handlers)
@@ -200,7 +202,7 @@ void GuestCore::apply(const Lifecycle::Step& step) {
         emit(
             [state = life.state(), reason = life.reason()](GuestEvents& owner) { owner.state_changed(state, reason); });
     if (step.rebooted) emit([](GuestEvents& owner) { owner.rebooted(); });
-    if (step.task == Lifecycle::Task::kill) ports.units.kill(unit, false);
+    if (step.task == Lifecycle::Task::kill) end_process(false);
     if (step.task == Lifecycle::Task::restart) scope.spawn(restart(shared_from_this()));
 }
 
@@ -268,6 +270,8 @@ void GuestCore::on_device_deleted(const json& data) {
 }
 
 void GuestCore::tell_added(const std::string& alias) {
+    keeps_bitmaps.reset();
+    scope.spawn(look_for_bitmaps(shared_from_this()));
     emit([alias](GuestEvents& owner) { owner.device_added(alias); });
 }
 
@@ -374,12 +378,27 @@ void GuestCore::kill(bool graceful) {
     if (gone_) return;
     life.expect_kill();
     if (monitor) monitor->close(Error{Code::cancelled, fmt::format("{} is being stopped", who())});
-    // QEMU holds back changes of a qcow2 store's tables, and firmware never asks for them to be written, though for the
-    // guest its variables are safe.
-    const bool writes_back = config.os.nvram && config.os.nvram->format == "qcow2" && !kill_timer_;
-    ports.units.kill(unit, graceful || writes_back);
-    if (graceful || writes_back)
-        kill_timer_ = ports.loop.after(graceful ? times.grace : times.write_back, [weak = weak_from_this()] {
+    end_process(graceful);
+}
+
+/// What QEMU has to write that nobody else asks it to write. A qcow2 store: it holds back changes of its tables, and
+/// firmware never asks for them, though for the guest its variables are safe. Bitmaps: an image that was not closed
+/// has none that could be trusted.
+Duration GuestCore::time_to_write() const {
+    const bool store = config.os.nvram && config.os.nvram->format == "qcow2";
+    const bool images = keeps_bitmaps.value_or(
+        std::ranges::any_of(record.images, [](const auto& image) { return image.second.file.format == "qcow2"; }));
+    // One that does not answer is likely not to write either.
+    if (images && responsive_) return times.bitmaps;
+    return images || store ? times.write_back : Duration{0};
+}
+
+void GuestCore::end_process(bool graceful) {
+    const auto wait = graceful ? times.grace : kill_timer_ ? Duration{0} : time_to_write();
+    const bool waits = wait > Duration{0};
+    ports.units.kill(unit, waits);
+    if (waits)
+        kill_timer_ = ports.loop.after(wait, [weak = weak_from_this()] {
             if (const auto self = weak.lock()) self->ports.units.kill(self->unit, false);
         });
 }

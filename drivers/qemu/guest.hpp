@@ -29,6 +29,7 @@ struct GuestTimes {
     Duration adoption{2000};   ///< how long taking up a guest waits for its monitor
     Duration grace{10000};     ///< from SIGTERM to SIGKILL
     Duration write_back{500};  ///< the same when nobody asked for grace, but QEMU has something to write
+    Duration bitmaps{5000};    ///< the same when it is bitmaps, for which it first waits until all data is on disk
     Duration reconnect{1000};  ///< until a lost monitor is tried again
     Duration unplug{5000};     ///< how long the guest has to let go of a device before the caller is told to wait
 };
@@ -52,7 +53,8 @@ public:
     Consoles consoles;
     std::vector<std::shared_ptr<HelperUnit>> helpers;
     std::multimap<std::string, Reply<>::Promise> departures;  ///< who waits for what to go; kept by Departure
-    std::set<std::string> releasing;  ///< devices that are gone while what stood behind them is not yet
+    std::set<std::string> releasing;    ///< devices that are gone while what stood behind them is not yet
+    std::optional<bool> keeps_bitmaps;  ///< in its images, which are written when these are closed; unset: not known
 
     std::string who() const;  ///< "domain 'web'"
     /// Timeout while there is no connection.
@@ -117,6 +119,8 @@ private:
     void on_migration_news(const nlohmann::json& data);
     void on_job_news(const nlohmann::json& data);
     void on_resume(const nlohmann::json& data);
+    void end_process(bool graceful);
+    Duration time_to_write() const;
     void monitor_ended(const Error& why);
     void process_gone();
 

@@ -389,6 +389,7 @@ Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const G
     }
     core->apply({});
     core->publish();
+    scope.spawn(look_for_bitmaps(core));
     co_return core;
 }
 
@@ -434,6 +435,7 @@ Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const G
     else
         co_await quietly(core, recover(core));
     core->publish();
+    scope.spawn(look_for_bitmaps(core));
     if (core->record.resume) scope.spawn(quietly(core, run_again(core)));
     if (core->life.state() == State::running) scope.spawn(quietly(core, close_sets(core)));
     // Devices may have gone while no daemon watched.

@@ -210,15 +210,19 @@ Task<> CheckpointBook::require_recorded(RunPtr run, std::vector<std::string> tar
         const auto top = disk ? top_image(*disk) : std::nullopt;
         if (!latest || !top) continue;
         const auto& name = find_disk(*latest, target)->bitmap;
-        const bool recorded = std::ranges::any_of(facts, [&](const BitmapFacts& fact) {
-            return fact.disk == target && fact.name == name && fact.image == top->path && fact.recording &&
-                   !fact.inconsistent;
-        });
-        if (!recorded)
-            throw Error{Code::checkpoint_inconsistent,
-                        fmt::format("{}: not all that was written to disk '{}' since checkpoint '{}' was recorded. "
-                                    "Delete that checkpoint and those before it, and begin again with a full backup",
-                                    machine_.words(), target, latest->name)};
+        bool recorded = false, broken = false;
+        for (const auto& fact : facts) {
+            if (fact.disk != target || fact.name != name) continue;
+            broken = broken || fact.inconsistent;
+            recorded = recorded || (fact.image == top->path && fact.recording);
+        }
+        if (recorded && !broken) continue;
+        throw Error{
+            Code::checkpoint_inconsistent,
+            fmt::format("{}: not all that was written to disk '{}' since checkpoint '{}' was recorded{}. Delete "
+                        "that checkpoint and those before it, and begin again with a full backup",
+                        machine_.words(), target, latest->name,
+                        broken ? ": its bitmap was not closed, since QEMU was killed or the host fell" : "")};
     }
 }
 
@@ -356,14 +360,18 @@ Task<> CheckpointBook::require_bitmaps(MomentEntry entry) {
     const auto run = machine_.require_guest("validate-bitmaps");
     const auto facts = co_await bitmap_work(run).bitmaps({});
     for (const auto& part : entry.disks) {
-        bool found = false;
+        bool found = false, broken = false;
         for (const auto& fact : facts)
-            if (fact.disk == part.target && fact.name == part.bitmap && fact.persistent && !fact.inconsistent)
-                found = true;
-        if (!found)
-            throw Error{Code::checkpoint_inconsistent,
-                        fmt::format("{}: disk '{}' has no usable bitmap '{}' for checkpoint '{}'", machine_.words(),
-                                    part.target, part.bitmap, entry.name)};
+            if (fact.disk == part.target && fact.name == part.bitmap && fact.persistent)
+                (fact.inconsistent ? broken : found) = true;
+        if (found && !broken) continue;
+        throw Error{Code::checkpoint_inconsistent,
+                    fmt::format("{}: disk '{}' has {} for checkpoint '{}'", machine_.words(), part.target,
+                                broken ? fmt::format("a bitmap '{}' that was not closed (QEMU was killed, or the host "
+                                                     "fell), so it tells nothing",
+                                                     part.bitmap)
+                                       : fmt::format("no bitmap '{}'", part.bitmap),
+                                entry.name)};
     }
 }
 

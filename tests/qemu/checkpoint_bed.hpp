@@ -29,6 +29,7 @@ protected:
             Ports{host.loop, clock, host.outside_workers, files, host.spawner, log, *plain_, folders, "boot-1", false});
         patience.kill = Duration{15'000};
         shell("qemu-img create -q -f qcow2 disk.qcow2 4M");
+        disks_ = disk("vda", "qcow2", file("disk.qcow2"));
     }
     ~Checkpointing() override {
         if (room && get_web() && get_web()->view().state != State::shutoff) finish(get_web()->stop({}, caller));
@@ -50,10 +51,11 @@ protected:
         return "<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>web</name><uuid>" +
                uuid_of("web") +
                "</uuid><memory unit='MiB'>64</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type>"
-               "</os><devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='" +
-               root + "/disk.qcow2'/><target dev='vda' bus='virtio'/></disk></devices><qemu:commandline>" +
+               "</os>" +
+               more_ + "<devices>" + disks_ + "</devices><qemu:commandline>" +
                "<qemu:arg value='-qmp'/><qemu:arg value='unix:" + root +
-               "/second,server=on,wait=off'/></qemu:commandline></domain>";
+               "/second,server=on,wait=off'/><qemu:arg value='-pidfile'/><qemu:arg value='" + root +
+               "/pid'/></qemu:commandline></domain>";
     }
     void start() {
         boot_daemon();
@@ -68,10 +70,10 @@ protected:
     json ask(const char* command, json arguments = json::object()) {
         return run(monitor_->execute(command, arguments, in(Duration{10'000})));
     }
-    void io(const std::string& what) {
-        const auto said =
-            ask("human-monitor-command",
-                {{"command-line", "qemu-io -d /machine/peripheral/virtio-disk0/virtio-backend \"" + what + "\""}});
+    void io(const std::string& what, unsigned number = 0) {
+        const auto said = ask("human-monitor-command",
+                              {{"command-line", "qemu-io -d /machine/peripheral/virtio-disk" + std::to_string(number) +
+                                                    "/virtio-backend \"" + what + "\""}});
         ASSERT_EQ(said.get<std::string>().find("rror"), std::string::npos) << said;
     }
     void shell(const std::string& command) {
@@ -128,6 +130,14 @@ protected:
         ASSERT_FALSE(job->finished()) << job->view().error_message;
     }
 
+    static std::string disk(const std::string& target, const std::string& format, const std::string& source,
+                            const std::string& type = "file", const std::string& more = {}) {
+        return "<disk type='" + type + "' device='disk'><driver name='qemu' type='" + format + "'/><source " + source +
+               "/><target dev='" + target + "' bus='virtio'/>" + more + "</disk>";
+    }
+    std::string file(const std::string& name) const { return "file='" + root + '/' + name + "'"; }
+
+    std::string more_, disks_;  ///< of the definition
     std::unique_ptr<systemd::PlainUnits> plain_;
     std::optional<qemu::QemuDriver> qemu_;
     std::unique_ptr<qemu::Monitor> monitor_;

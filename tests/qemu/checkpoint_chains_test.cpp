@@ -201,5 +201,72 @@ TEST_F(Chains, ARevertKeepsTheCheckpointsThatAreOlder) {
     expect_exact();
 }
 
+// ---- the ends of a guest
+
+TEST_F(Chains, AStopClosesTheBitmaps) {
+    begin();
+    io("write -P 2 512k 64k");
+    finish(get_web()->stop({}, caller));
+    EXPECT_EQ(get_web()->view().state_reason, "destroyed");
+    start_again();  // and a daemon that knows of none of its own doing
+    io("write -P 3 1M 64k");
+    monitor_.reset();
+    boot_daemon();
+    finish(get_web()->stop({}, caller));
+    start_again();
+    expect_exact();
+    checkpoint("two");
+    io("write -P 4 2M 64k");
+    finish(get_web()->stop({.graceful = true}, caller));
+    start_again();
+    expect_exact();
+}
+
+TEST_F(Chains, AGuestThatEndsByItselfKeepsThem) {
+    more_ = "<on_poweroff>restart</on_poweroff><on_reboot>destroy</on_reboot>";
+    begin();
+    io("write -P 2 512k 64k");
+    ask("system_reset");
+    ASSERT_TRUE(until([&] { return !running(); }));
+    EXPECT_EQ(get_web()->view().state_reason, "shutdown");
+    EXPECT_FALSE(audience.heard("web shutoff crashed"));
+    start_again();
+    expect_exact();
+}
+
+TEST_F(Chains, AHaltAfterASnapshotKeepsThem) {
+    begin();
+    io("write -P 2 512k 64k");
+    finish(get_web()
+               ->snapshots()
+               .create("<domainsnapshot><name>s1</name></domainsnapshot>", {.disk_only = true, .halt = true}, caller)
+               .job);
+    ASSERT_FALSE(running());
+    start_again();
+    io("write -P 3 1M 64k");
+    expect_exact();
+}
+
+TEST_F(Chains, AKilledQemuIsFoundOut) {
+    begin();
+    io("write -P 2 512k 64k");
+    const auto one = run(checkpoints().xml("one", {.secure = true}));
+    ASSERT_EQ(::kill(static_cast<pid_t>(std::stol(read(root + "/pid"))), SIGKILL), 0);
+    ASSERT_TRUE(until([&] { return !running(); }));
+    start_again();
+    EXPECT_REFUSED(push("inc.qcow2", "one"), Code::checkpoint_inconsistent, "killed");
+    EXPECT_FALSE(exists(root + "/inc.qcow2"));
+    EXPECT_REFUSED(checkpoint("two"), Code::checkpoint_inconsistent, "full backup");
+    EXPECT_REFUSED(finish(checkpoints().create(one, {.redefine = true, .validate_bitmaps = true}, caller).job),
+                   Code::checkpoint_inconsistent, "killed");
+    drop("one");
+    EXPECT_TRUE(bitmaps().empty());
+    std::filesystem::remove(root + "/full.qcow2");
+    finish(backup({}, "one"));
+    std::filesystem::rename(root + "/disk.qcow2.one", root + "/full.qcow2");
+    io("write -P 3 1M 64k");
+    expect_exact();
+}
+
 }  // namespace
 }  // namespace virtbus::tests

@@ -111,6 +111,7 @@ Task<> put_there(CorePtr core, BackupRequest& request, std::stop_token stop) {
     }
     if (request.pull) co_await serve(core, std::move(request.listener), stop);
     for (const auto& change : request.bitmaps) actions.add(change);
+    if (!request.bitmaps.empty()) core->keeps_bitmaps = true;
     for (std::size_t i = 0; i < request.parts.size(); ++i) add_job(actions, request.parts[i], i, request.pull);
     co_await ask(core, "transaction", {{"actions", actions.list()}}, stop);
     if (!request.pull) co_return;

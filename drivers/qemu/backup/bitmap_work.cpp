@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "qemu/backup/bitmap_work.hpp"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "qemu/backup/bitmap_changes.hpp"
 #include "qemu/backup/disk_chain.hpp"
+#include "qemu/json.hpp"
 
 namespace virtbus::qemu {
 
@@ -27,6 +29,7 @@ Task<> change(CorePtr core, std::vector<BitmapChange> changes, std::stop_token s
     BitmapActions actions{core->who(), co_await disk_chains(core, stop)};
     for (const auto& one : changes) actions.add(one);
     if (actions.list().empty()) co_return;
+    core->keeps_bitmaps = true;  // perhaps no more
     co_await core->open_monitor().execute("transaction", json{{"actions", actions.list()}}, core->verb_deadline(),
                                           stop);
 }
@@ -52,6 +55,22 @@ private:
 };
 
 }  // namespace
+
+Task<> look_for_bitmaps(CorePtr core) {
+    const bool possible =
+        std::ranges::any_of(core->record.images, [](const auto& image) { return image.second.file.format == "qcow2"; });
+    if (!possible || core->is_gone()) co_return;
+    try {
+        const auto nodes = co_await core->open_monitor().execute("query-named-block-nodes", json{{"flat", true}},
+                                                                 core->verb_deadline());
+        bool any = core->keeps_bitmaps.value_or(false);
+        for (const auto& node : nodes)
+            for (const auto& bitmap : member(node, "dirty-bitmaps")) any = any || flag(bitmap, "persistent");
+        core->keeps_bitmaps = any;
+    } catch (const Error&) {
+        // Not known: its images are given the time that bitmaps take.
+    }
+}
 
 std::unique_ptr<BitmapWork> make_bitmap_work(CorePtr core) {
     return std::make_unique<QemuBitmapWork>(std::move(core));

@@ -18,6 +18,9 @@ Task<> clear_backup(std::shared_ptr<GuestCore> core);
 /// For adoption: looks whether an earlier daemon has left a backup, and ends it.
 Task<> end_left_backup(std::shared_ptr<GuestCore> core, Deadline deadline);
 
+/// Finds out whether the guest's images keep bitmaps; what it finds is in GuestCore::keeps_bitmaps. Never throws.
+Task<> look_for_bitmaps(std::shared_ptr<GuestCore> core);
+
 // ---- parts of it
 Task<> begin_backup(std::shared_ptr<GuestCore> core, BackupRequest request, std::stop_token stop);
 Task<> finish_backup(std::shared_ptr<GuestCore> core, ProgressSink progress, std::stop_token stop);
