@@ -199,6 +199,12 @@ TEST(CarriedBitmaps, GoWhereTheBytesGo) {
         (json{{"node", "into"}, {"name", "two"}, {"persistent", true}, {"granularity", 4096}, {"disabled", true}}));
 }
 
+TEST(CarriedBitmaps, EndWithTheFormatThatKeepsThem) {
+    auto nodes = with_bitmaps({{"top", {{"one", "r"}}}, {"into", {}}});
+    for (auto& node : nodes) node["drv"] = node["node-name"] == "into" ? "raw" : "qcow2";
+    EXPECT_EQ(said(carried_bitmaps(nodes, {{"top"}, "into", true})), "");
+}
+
 TEST(CarriedBitmaps, AreKnownAsAWholeOrNotAtAll) {
     const auto nodes = with_bitmaps({{"top", {{"one", "ri"}, {"two", "i"}, {"three", "r"}, {"four", "i"}}},
                                      {"into", {{"one", "r"}, {"two", ""}, {"three", "i"}}}});

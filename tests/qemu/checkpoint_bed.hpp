@@ -68,7 +68,7 @@ protected:
                                                    qemu::Monitor::Handlers{});
     }
     json ask(const char* command, json arguments = json::object()) {
-        return run(monitor_->execute(command, arguments, in(Duration{10'000})));
+        return run(monitor_->execute(command, arguments, in(Duration{60'000})));
     }
     void io(const std::string& what, unsigned number = 0) {
         const auto said = ask("human-monitor-command",

@@ -239,7 +239,7 @@ TEST_F(Chains, AHaltAfterASnapshotKeepsThem) {
     io("write -P 2 512k 64k");
     finish(get_web()
                ->snapshots()
-               .create("<domainsnapshot><name>s1</name></domainsnapshot>", {.disk_only = true, .halt = true}, caller)
+               .create("<domainsnapshot><name>s1</name></domainsnapshot>", {.halt = true, .disk_only = true}, caller)
                .job);
     ASSERT_FALSE(running());
     start_again();
@@ -251,6 +251,9 @@ TEST_F(Chains, AKilledQemuIsFoundOut) {
     begin();
     io("write -P 2 512k 64k");
     const auto one = run(checkpoints().xml("one", {.secure = true}));
+    quit();
+    start_again();
+    io("write -P 2 512k 64k");
     ASSERT_EQ(::kill(static_cast<pid_t>(std::stol(read(root + "/pid"))), SIGKILL), 0);
     ASSERT_TRUE(until([&] { return !running(); }));
     start_again();

@@ -81,6 +81,8 @@ private:
 }  // namespace
 
 json carried_bitmaps(const json& nodes, const LeavingImages& leaving) {
+    // No other format keeps any: there the checkpoints are at their end, and whoever asks for one is told so.
+    if (text(find_node(nodes, leaving.into), "drv", "qcow2") != "qcow2") return json::array();
     Actions actions{nodes, leaving};
     for (const auto& [name, carried] : collect(nodes, leaving)) actions.carry(name, carried);
     return actions.take();
