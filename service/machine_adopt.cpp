@@ -64,8 +64,8 @@ Task<> Machine::adopt(LiveStatus status, DomainConfig config, std::vector<std::s
     if (run->restoring) co_await settle_restore(run);
     if (run->saving) co_await settle_save(run);
     if (run_ != run || run->over()) co_return;
-    backups_->clear_leftovers();
     co_await checkpoints_->recover();
+    co_await backups_->clear_leftovers();
     co_await snapshots_->recover();
     if (run_ != run || run->over()) co_return;
     if (dies_with) {

@@ -106,14 +106,14 @@ Task<> BackupDesk::begin_in_lane(ActivePtr backup, BackupConfig wanted, std::opt
                                             machine_.words(), active_->job->id())};
     (void)work(run);
     co_await checkpoints_.settle();
-    clear_leftovers();
+    co_await clear_leftovers();
     const auto& ports = machine_.context_.ports;
     const BackupSubject subject{.name = machine_.view_.name,
                                 .config = run->live,
                                 .checkpoints = checkpoints_.index(),
                                 .suffix = checkpoint ? checkpoint->name : std::to_string(ports.clock.now() / 1'000'000),
                                 .reuse_external = backup->options.reuse_external,
-                                .socket = fmt::format("{}/backup/{}.sock", ports.folders.runtime, machine_.view_.uuid),
+                                .socket = default_socket(),
                                 .tcp = ports.system_mode};
     backup->plan = plan_backup(wanted, subject);
     if (checkpoint) backup->checkpoint = checkpoints_.plan(std::move(*checkpoint), run);
@@ -197,6 +197,7 @@ Task<> BackupDesk::start_jobs(ActivePtr backup, Fd listener) {
     auto& resources = *run->resources;
     resources.renew(in(machine_.context_.patience.verb), backup->job->stop());
     BackupRequest request{backup->plan.pull, backup->plan.parts, {}, std::move(listener), resources};
+    if (making) note_leftovers(*backup);
     if (making) request.bitmaps = checkpoints_.changes(*making);
     if (making) co_await checkpoints_.begin(*making);
     std::exception_ptr error;
@@ -228,6 +229,10 @@ Task<> BackupDesk::clean_up(ActivePtr backup, bool succeeded) {
     try {
         hold = co_await machine_.lane_.enter(nullptr, Lane::Subject::definition);
         if (backup->begun && !backup->run->over()) co_await work(backup->run).end_backup();
+        if (backup->run->over()) co_await machine_.finish_run();
+        // What it was to have is nowhere, so nobody may go on from its moment.
+        if (!succeeded && backup->begun && backup->checkpoint)
+            co_await checkpoints_.take_back(backup->checkpoint->entry.name);
     } catch (const std::exception& e) {
         machine_.log(Priority::warning, fmt::format("Ending its backup did not work: {}", e.what()));
     }
@@ -241,31 +246,42 @@ Task<> BackupDesk::clean_up(ActivePtr backup, bool succeeded) {
 // ---- what a daemon that died has left
 // ----------------------------------------------------------------------------------------
 
+std::string BackupDesk::default_socket() const {
+    return fmt::format("{}/backup/{}.sock", machine_.context_.ports.folders.runtime, machine_.view_.uuid);
+}
+
 std::string BackupDesk::note_path() const {
     return fmt::format("{}/backup/{}.files", machine_.context_.ports.folders.runtime, machine_.view_.uuid);
 }
 
-/// Only names that the daemon's own rights have made: those of others are theirs to remove.
+/// Only names of files that the daemon's own rights have made: those of others are theirs to remove. The checkpoint
+/// that stands for bytes that never came goes, too.
 void BackupDesk::note_leftovers(const Active& backup) const {
     auto& ports = machine_.context_.ports;
     std::string text;
     for (std::size_t i = 0; i < backup.places.size(); ++i)
         if (backup.made[i] && !backup.places[i].is_foreign()) text += backup.plan.parts[i].image.path + '\n';
+    if (backup.checkpoint) text += backup.checkpoint->entry.name + '\n';  // no path: it has no '/'
     if (text.empty()) return;
     ports.files.make_folder(ports.folders.runtime + "/backup", 0711);
     ports.files.write_volatile(note_path(), text, 0600);
 }
 
-void BackupDesk::clear_leftovers() {
+Task<> BackupDesk::clear_leftovers() {
     constexpr std::size_t longest = 1U << 20;
     auto& files = machine_.context_.ports.files;
     try {
+        files.remove_volatile(default_socket());
         const auto noted = files.read(note_path(), longest);
-        if (!noted) return;
+        if (!noted) co_return;
         std::string_view rest{*noted};
         for (auto end = rest.find('\n'); end != rest.npos; end = rest.find('\n')) {
-            files.remove_volatile(std::string{rest.substr(0, end)});
+            std::string line{rest.substr(0, end)};
             rest.remove_prefix(end + 1);
+            if (line.starts_with('/'))
+                files.remove_volatile(line);
+            else
+                co_await checkpoints_.take_back(std::move(line));
         }
         files.remove_volatile(note_path());
     } catch (const std::exception& e) {

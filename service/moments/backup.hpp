@@ -30,8 +30,9 @@ public:
     std::string xml() const override;
 
     bool active() const { return active_ != nullptr; }
-    /// What an earlier daemon's backups have left: scratch images and sockets. Never throws.
-    void clear_leftovers();
+    /// What an earlier daemon's backups have left: images that are not whole, and the checkpoint made with them. The
+    /// lane must be held; never throws.
+    Task<> clear_leftovers();
 
 private:
     /// One backup from its beginning to its end.
@@ -47,6 +48,7 @@ private:
     Task<> serve(ActivePtr backup);
     Task<> clean_up(ActivePtr backup, bool succeeded);
     BitmapWork& work(const RunPtr& run) const;
+    std::string default_socket() const;
     std::string note_path() const;
     void note_leftovers(const Active& backup) const;
 

@@ -117,6 +117,16 @@ Task<> CheckpointBook::drop_newer(std::uint64_t than) {
     }
 }
 
+Task<> CheckpointBook::take_back(std::string name) {
+    if (!find(name)) co_return;
+    try {
+        co_await remove_one(name, false);
+    } catch (const std::exception& e) {
+        machine_.log(Priority::warning,
+                     fmt::format("Checkpoint '{}' belongs to a backup that failed and stays: {}", name, e.what()));
+    }
+}
+
 // ---- bitmaps
 // -----------------------------------------------------------------------------------------------------------------
 

@@ -65,6 +65,9 @@ public:
     Task<> begin(Making making);
     /// The bitmaps are there.
     Task<> commit(Making making);
+    /// The backup that was made with it has failed: what changed since belongs to the one before again. None of that
+    /// name is no error; never throws.
+    Task<> take_back(std::string name);
     /// What was left half done is brought to an end first. InvalidState when that cannot be.
     Task<> settle();
 
