@@ -33,6 +33,10 @@ bool is_constant(const Disk& disk) {
     return !disk.source || disk.readonly || disk.device == DiskDevice::cdrom;
 }
 
+bool is_encrypted(const Disk& disk) {
+    return disk.encryption || (disk.source && disk.source->encryption);
+}
+
 std::string default_overlay(const SnapshotSubject& subject, const Disk& disk, const std::string& name) {
     const auto top = top_image(disk);
     if (!top || top->block_device)
@@ -144,6 +148,10 @@ private:
         if (disk.readonly)
             unsupported(subject_,
                         fmt::format("disk '{}' is read-only; it can only be of snapshot='no'", disk.target.dev));
+        if (is_encrypted(disk) && !subject_.runs())
+            unsupported(subject_, fmt::format("disk '{}' is encrypted; a snapshot inside it is made while it runs, "
+                                              "when QEMU has the key",
+                                              disk.target.dev));
     }
 
     ImageFile overlay_for(const Disk& disk, const SnapshotDisk* wanted) {
@@ -156,6 +164,18 @@ private:
         if (disk.type == StorageType::vhostuser || disk.type == StorageType::dir || disk.type == StorageType::vhostvdpa)
             unsupported(subject_, fmt::format("nothing can be laid on top of disk '{}' of type '{}'", disk.target.dev,
                                               word(disk.type)));
+        if (!top_image(disk))
+            unsupported(subject_, fmt::format("disk '{}' (of type '{}') has no local image that an overlay could lie "
+                                              "on; leave it out (snapshot='no')",
+                                              disk.target.dev, word(disk.type)));
+        if (disk.shareable)
+            unsupported(subject_, fmt::format("disk '{}' is shared: who else writes to its image would not see what "
+                                              "goes to an overlay. Leave it out (snapshot='no')",
+                                              disk.target.dev));
+        if (is_encrypted(disk))
+            unsupported(subject_, fmt::format("disk '{}' is encrypted, and its overlay would not be. Use an internal "
+                                              "one, or leave it out (snapshot='no')",
+                                              disk.target.dev));
         ImageFile overlay;
         const auto type = wanted && wanted->type ? *wanted->type : StorageType::file;
         if (type != StorageType::file && type != StorageType::block)

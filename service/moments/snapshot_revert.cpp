@@ -125,6 +125,8 @@ Task<> SnapshotBook::guard_revert(Reversion& it) {
             risky(fmt::format("the machine that runs is another one ({}), and its process must be replaced",
                               *difference));
     }
+    if (it.inside() && machine_.checkpoints_->size() > 0)
+        risky("an image that keeps bitmaps cannot go back to a snapshot inside it, so all checkpoints are lost");
     if (newer_checkpoints(it.entry.creation_time)) risky("checkpoints have been made since, whose bitmaps are lost");
     for (const auto& part : it.entry.disks) {
         if (part.place == SnapshotPlace::no || part.frozen.path.empty()) continue;
@@ -175,6 +177,8 @@ Task<> SnapshotBook::guard_inside(Reversion& it) {
 Task<> SnapshotBook::revert_internal(Reversion& it) {
     Pending note{.verb = Pending::Verb::revert, .name = it.entry.name};
     if (machine_.definition_) note.definition = machine_.definition_->text();
+    co_await machine_.checkpoints_->drop_newer(0);
+    co_await require_no_bitmaps(it);
     if (!it.options.no_undo) {
         note.tag = "virtbus-undo-" + xml::random_uuid().substr(0, 8);
         for (const auto& part : it.entry.disks)
@@ -211,6 +215,21 @@ Task<> SnapshotBook::revert_internal(Reversion& it) {
     if (running()) co_await stop_run();
     co_await undo_reversion(std::move(note));
     std::rethrow_exception(error);
+}
+
+/// Those of others; of a guest that runs QEMU itself says so before it touches a disk.
+Task<> SnapshotBook::require_no_bitmaps(Reversion& it) {
+    if (it.run) co_return;
+    for (const auto& part : it.entry.disks) {
+        if (part.place != SnapshotPlace::internal) continue;
+        const auto facts = co_await images().examine(part.frozen, it.job->stop());
+        if (!facts.bitmaps.empty())
+            throw Error{Code::invalid_state,
+                        fmt::format("the image {} of disk '{}' keeps the bitmap '{}', which is of no checkpoint; an "
+                                    "image with bitmaps cannot go back to a snapshot inside it. Remove it with "
+                                    "'qemu-img bitmap --remove'",
+                                    part.frozen.path, part.target, facts.bitmaps.front().name)};
+    }
 }
 
 /// While the guest is still there: without room for what protects its disks it goes on as it was.

@@ -164,6 +164,7 @@ private:
     Task<> undo_reversion(Pending note);
     Task<> revert_external(Reversion& it);
     Task<ImageFile> fresh_overlay(MomentDisk part);
+    Task<> require_no_bitmaps(Reversion& it);
     Task<> stop_run();
     Task<> store_reverted(Reversion& it);
     Task<> end_reversion(Reversion& it, std::vector<MomentDisk> fresh);

@@ -48,15 +48,18 @@ json file_node(const BackupPart& part, const std::string& name, unsigned set) {
             {"discard", "unmap"}};
 }
 
-json format_node(const BackupPart& part, const std::string& name, const std::string& storage, const json& backing) {
+json format_node(const BackupPart& part, const std::string& name, const std::string& storage, const json& backing,
+                 std::uint64_t size) {
     json node{{"driver", part.image.format}, {"file", storage}, {"node-name", name}, {"discard", "unmap"}};
+    // A device is seldom as large as what goes to it, and a backup's two sides must be.
+    if (part.image.format == "raw" && part.image.block_device && size > 0) node["size"] = size;
     if (part.image.format == "qcow2") node["backing"] = backing;
     return node;
 }
 
 /// The image that a disk's bytes go to, or for a pull the scratch image over the disk's own.
 Task<> add_image(CorePtr core, BackupPart part, std::size_t number, Resources& resources, json backing,
-                 std::stop_token stop) {
+                 std::uint64_t size, std::stop_token stop) {
     auto file = co_await resources.open_file(part.image.path, Access::read_write);
     require_there(*core);
     // Numbers of the record, so that a later daemon does not use one a second time.
@@ -67,7 +70,7 @@ Task<> add_image(CorePtr core, BackupPart part, std::size_t number, Resources& r
         .get(core->verb_deadline(), stop);
     const auto name = name_of(number);
     co_await ask(core, "blockdev-add", file_node(part, name + "-storage", set), stop);
-    co_await ask(core, "blockdev-add", format_node(part, name + "-format", name + "-storage", backing), stop);
+    co_await ask(core, "blockdev-add", format_node(part, name + "-format", name + "-storage", backing, size), stop);
 }
 
 void add_job(BitmapActions& actions, const BackupPart& part, std::size_t number, bool pull) {
@@ -106,8 +109,9 @@ Task<> put_there(CorePtr core, BackupRequest& request, std::stop_token stop) {
     BitmapActions actions{core->who(), co_await disk_chains(core, stop)};
     for (std::size_t i = 0; i < request.parts.size(); ++i) {
         const auto& part = request.parts[i];
-        const auto& source = actions.chain(part.disk).front().node;
-        co_await add_image(core, part, i, request.resources, request.pull ? json(source) : json(nullptr), stop);
+        const auto& source = actions.chain(part.disk).front();
+        co_await add_image(core, part, i, request.resources, request.pull ? json(source.node) : json(nullptr),
+                           source.size, stop);
     }
     if (request.pull) co_await serve(core, std::move(request.listener), stop);
     for (const auto& change : request.bitmaps) actions.add(change);

@@ -28,6 +28,7 @@ ChainNode node_of(const json& said) {
     node.node = text(said, "node-name");
     node.driver = text(said, "drv");
     node.read_only = flag(said, "ro");
+    node.size = number(member(said, "image"), "virtual-size");
     for (const auto& bitmap : member(said, "dirty-bitmaps"))
         node.bitmaps.push_back({text(bitmap, "name"), flag(bitmap, "recording"), flag(bitmap, "persistent"),
                                 flag(bitmap, "inconsistent"), number(bitmap, "count"),

@@ -24,6 +24,7 @@ struct ChainNode {
     std::string node, driver;
     std::string path;  ///< of the image; "" when it is no local file
     bool read_only = false;
+    std::uint64_t size = 0;  ///< bytes the guest sees
     std::vector<NodeBitmap> bitmaps;
     const NodeBitmap* find(const std::string& bitmap) const;
 };
