@@ -186,15 +186,25 @@ Task<> MomentShelf::bring_store(std::string id, std::string store) {
     return store_.workers().run("bringing back " + store, std::move(work), in(copy_deadline));
 }
 
-Task<> MomentShelf::keep_tpm(std::string id, std::string folder) {
-    make_folder();
-    auto work = [from = folder, to = path(id, tpm_suffix)] { copy_folder(from, to); };
-    return store_.workers().run("keeping " + folder, std::move(work), in(copy_deadline));
+namespace {
+
+/// swtpm keeps its state in a folder or in one file.
+void copy_tpm(const std::string& from, const std::string& to) {
+    std::filesystem::is_regular_file(std::filesystem::symlink_status(from)) ? copy_file(from, to)
+                                                                            : copy_folder(from, to);
 }
 
-Task<> MomentShelf::bring_tpm(std::string id, std::string folder) {
-    auto work = [from = path(id, tpm_suffix), to = folder] { copy_folder(from, to); };
-    return store_.workers().run("bringing back " + folder, std::move(work), in(copy_deadline));
+}  // namespace
+
+Task<> MomentShelf::keep_tpm(std::string id, std::string state) {
+    make_folder();
+    auto work = [from = state, to = path(id, tpm_suffix)] { copy_tpm(from, to); };
+    return store_.workers().run("keeping " + state, std::move(work), in(copy_deadline));
+}
+
+Task<> MomentShelf::bring_tpm(std::string id, std::string state) {
+    auto work = [from = path(id, tpm_suffix), to = state] { copy_tpm(from, to); };
+    return store_.workers().run("bringing back " + state, std::move(work), in(copy_deadline));
 }
 
 Task<> MomentShelf::share_stores(std::string from, std::string to) {

@@ -28,11 +28,11 @@ public:
     /// The body and the stores; what is not there is no error.
     Task<> remove(std::string id);
 
-    /// Copies of the variable store and of the TPM's folder, as they are now, and back again. Whole or not at all.
+    /// Copies of the variable store and of the TPM's folder or file, as they are now, and back again. Whole or not at all.
     Task<> keep_store(std::string id, std::string store);
     Task<> bring_store(std::string id, std::string store);
-    Task<> keep_tpm(std::string id, std::string folder);
-    Task<> bring_tpm(std::string id, std::string folder);
+    Task<> keep_tpm(std::string id, std::string state);
+    Task<> bring_tpm(std::string id, std::string state);
     /// What is kept with one, also with the other.
     Task<> share_stores(std::string from, std::string to);
     bool has_store(const std::string& id) const;

@@ -90,7 +90,7 @@ void SnapshotBook::settle_definitions(Reversion& it) const {
     it.stored = it.record.inactive_domain.empty() ? it.config : understand(it.record.inactive_domain, false).config;
     for (auto* config : {&it.config, &it.stored}) {
         *config = xml::without_run(*config);  // its state speaks of aliases
-        config->name = machine_.view_.name;  // it may have been renamed since
+        config->name = machine_.view_.name;   // it may have been renamed since
         config->uuid = machine_.view_.uuid;
         config->id.reset();
     }

@@ -207,10 +207,18 @@ bool SnapshotBook::has_qcow2_store(const DomainConfig& config) const {
     return qcow2_store(config).has_value();
 }
 
+/// The folder or file with the emulated TPM's state: where the definition puts it, else virtbus's own.
+std::string SnapshotBook::tpm_state(const DomainConfig& config) const {
+    for (const auto& tpm : config.devices.tpms)
+        if (tpm.backend.type == "emulator" && tpm.backend.source && !tpm.backend.source->path.empty())
+            return tpm.backend.source->path;
+    return machine_.context_.store.path(Kept::tpm, machine_.view_.uuid);
+}
+
 bool SnapshotBook::has_stores(const DomainConfig& config) const {
     auto& store = machine_.context_.store;
     const auto variables = variable_store(config.os);
-    return (!variables.empty() && store.exists(variables)) || store.has_tpm(machine_.view_.uuid);
+    return (!variables.empty() && store.exists(variables)) || store.exists(tpm_state(config));
 }
 
 Task<> SnapshotBook::keep_stores(MomentEntry& entry, const DomainConfig& config) {
@@ -220,8 +228,8 @@ Task<> SnapshotBook::keep_stores(MomentEntry& entry, const DomainConfig& config)
         co_await shelf_.keep_store(entry.id, variables);
         entry.store_kept = true;
     }
-    if (store.has_tpm(machine_.view_.uuid)) {
-        co_await shelf_.keep_tpm(entry.id, store.path(Kept::tpm, machine_.view_.uuid));
+    if (const auto state = tpm_state(config); store.exists(state)) {
+        co_await shelf_.keep_tpm(entry.id, state);
         entry.tpm_kept = true;
     }
 }
@@ -229,8 +237,7 @@ Task<> SnapshotBook::keep_stores(MomentEntry& entry, const DomainConfig& config)
 Task<> SnapshotBook::bring_back_stores(MomentEntry entry, DomainConfig config, bool variables) {
     const auto path = variable_store(config.os);
     if (variables && entry.store_kept && !path.empty()) co_await shelf_.bring_store(entry.id, path);
-    if (entry.tpm_kept)
-        co_await shelf_.bring_tpm(entry.id, machine_.context_.store.path(Kept::tpm, machine_.view_.uuid));
+    if (entry.tpm_kept) co_await shelf_.bring_tpm(entry.id, tpm_state(config));
 }
 
 namespace {

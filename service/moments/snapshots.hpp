@@ -79,6 +79,7 @@ private:
     Task<SnapshotConfig> read_record(MomentEntry entry);
     std::optional<ImageFile> qcow2_store(const DomainConfig& config) const;
     bool has_qcow2_store(const DomainConfig& config) const;
+    std::string tpm_state(const DomainConfig& config) const;
     bool has_stores(const DomainConfig& config) const;
     Task<> keep_stores(MomentEntry& entry, const DomainConfig& config);
     Task<> bring_back_stores(MomentEntry entry, DomainConfig config, bool variables);

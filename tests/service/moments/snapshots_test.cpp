@@ -234,6 +234,25 @@ TEST_F(SnapshotRules, TheVariableStoreAndTheTpmComeBackToo) {
 
 // ---- others
 
+TEST_F(SnapshotRules, ATpmComesBackWhereTheDefinitionKeepsIt) {
+    for (const std::string kind : {"file", "dir"}) {
+        SCOPED_TRACE(kind);
+        const auto place = root + "/tpm-" + kind, state = kind == "file" ? place : place + "/tpm2-00.permall";
+        auto text = xml("web", {}, {}, disk());
+        const std::string_view devices = "</devices>";
+        text.replace(text.find(devices), devices.size(),
+                     "<tpm model='tpm-crb'><backend type='emulator' version='2.0'><source type='" + kind + "' path='" +
+                         place + "'/></backend></tpm></devices>");
+        define(text);
+        write(state, "then");
+        take("one");
+        write(state, "now");
+        revert("one");
+        EXPECT_EQ(read(state), "then");
+        remove("one");
+    }
+}
+
 TEST_F(SnapshotRules, OverlaysBesideAManagedSaveAreRefused) {
     started();
     finish(get("web")->managed_save({}, caller));
