@@ -54,6 +54,8 @@ public:
     std::vector<std::shared_ptr<HelperUnit>> helpers;
     std::multimap<std::string, Reply<>::Promise> departures;  ///< who waits for what to go; kept by Departure
     std::set<std::string> releasing;    ///< devices that are gone while what stood behind them is not yet
+    Fd backup_door;                     ///< a second hold on what a backup's server listens at
+    bool backup_server_stays = false;   ///< until the last who has connected to it and says nothing is gone
     std::optional<bool> keeps_bitmaps;  ///< in its images, which are written when these are closed; unset: not known
 
     std::string who() const;  ///< "domain 'web'"

@@ -195,7 +195,9 @@ Task<> BackupDesk::start_jobs(ActivePtr backup, Fd listener) {
     const auto run = machine_.require_guest("backup");
     const auto& making = backup->checkpoint;
     auto& resources = *run->resources;
-    resources.renew(in(machine_.context_.patience.verb), backup->job->stop());
+    // The driver may have to wait for clients of a backup before.
+    constexpr Duration clients{30'000};
+    resources.renew(in(machine_.context_.patience.verb + clients), backup->job->stop());
     BackupRequest request{backup->plan.pull, backup->plan.parts, {}, std::move(listener), resources};
     if (making) note_leftovers(*backup);
     if (making) request.bitmaps = checkpoints_.changes(*making);

@@ -3,6 +3,7 @@
 // it can, nothing is left, and the next incremental backup knows as much as before.
 #include <arpa/inet.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "tests/qemu/checkpoint_bed.hpp"
@@ -124,6 +125,28 @@ std::pair<Fd, std::string> taken_port() {
                        ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &length) == 0;
     EXPECT_TRUE(bound);
     return {std::move(fd), std::to_string(ntohs(address.sin_port))};
+}
+
+TEST_F(BackupEnds, AClientThatSaysNothingHoldsNobody) {
+    begin();
+    const auto job = backup("<incremental>one</incremental>", {}, "pull");
+    serving(job);
+    const Fd silent{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    ASSERT_LT(socket().copy(address.sun_path, sizeof address.sun_path - 1), sizeof address.sun_path - 1);
+    ASSERT_EQ(::connect(silent.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    wait_for_connections(1);
+    run(get_web()->backups().end(caller));
+    EXPECT_EQ(job->view().state, JobState::succeeded);
+    expect_no_trace();
+    expect_exact();
+    // QEMU drops it after a while, and serves again then.
+    const auto now = disk_now();
+    const auto again = backup("<incremental>one</incremental>", {}, "pull");
+    serving(again);
+    EXPECT_TRUE(pulled() == now);
+    run(get_web()->backups().end(caller));
 }
 
 TEST_F(BackupEnds, APullIsServedOnTcp) {

@@ -9,7 +9,9 @@
 
 #include "qemu/backup/bitmap_changes.hpp"
 #include "qemu/backup/bitmap_work.hpp"
+#include "qemu/backup/clients.hpp"
 #include "qemu/json.hpp"
+#include "qemu/opening.hpp"
 
 namespace virtbus::qemu {
 
@@ -89,6 +91,7 @@ void add_job(BitmapActions& actions, const BackupPart& part, std::size_t number,
 }
 
 Task<> serve(CorePtr core, Fd listener, std::stop_token stop) {
+    core->backup_door = duplicate(listener);
     co_await core->open_monitor()
         .send("getfd", json{{"fdname", listener_name}}, std::move(listener))
         .get(core->verb_deadline(), stop);
@@ -171,25 +174,80 @@ Task<bool> try_to(CorePtr core, const char* command, json arguments) {
     co_return true;
 }
 
-Task<bool> remove_exports(CorePtr core) {
-    bool any = false;
-    for (const auto& each : co_await ask(core, "query-block-exports")) {
-        const auto id = text(each, "id");
-        if (!is_ours(id)) continue;
-        any = true;
-        co_await try_to(core, "block-export-del", {{"id", id}, {"mode", "hard"}});
-    }
-    co_return any;
+/// QEMU 7.2 stands still in nbd-server-stop, for good, while somebody has connected and says nothing. It drops such
+/// clients itself after 10 s: until then the server stays, with nothing to serve and nobody new let in.
+constexpr Duration glance{200}, handshake{11'000};
+
+Task<bool> has_silent_clients(CorePtr core) {
+    // Without a door it is an earlier daemon's server, and has been waited for.
+    if (!core->backup_door) co_return false;
+    auto door = std::make_shared<Fd>(duplicate(core->backup_door));
+    co_return co_await core->ports.workers.run(
+        "looking for clients of a backup", [door] { return has_clients(*door); }, core->verb_deadline());
 }
 
-Task<bool> remove_jobs(CorePtr core) {
+Task<> stop_server(CorePtr core) {
+    co_await try_to(core, "nbd-server-stop", json::object());
+    core->backup_door = Fd{};
+    core->backup_server_stays = false;
+}
+
+Task<> stop_server_later(CorePtr core) {
+    try {
+        if (!core->backup_door) co_await sleep(core->ports.loop, handshake);
+        while (!core->is_gone() && co_await has_silent_clients(core)) co_await sleep(core->ports.loop, glance);
+        if (!core->is_gone()) co_await stop_server(core);
+    } catch (const Error& error) {
+        core->ports.log.warning(fmt::format("{}: the server of a backup stays: {}", core->who(), error.what()),
+                                {{"DOMAIN", core->config.name}, {"DOMAIN_UUID", core->config.uuid}});
+    }
+    core->backup_server_stays = false;
+}
+
+void leave_server(CorePtr core) {
+    core->backup_server_stays = true;
+    core->scope.spawn(stop_server_later(core));
+}
+
+Task<> end_server(CorePtr core) {
+    if (!core->backup_door || core->backup_server_stays) co_return;
+    close_door(core->backup_door);
+    // Those whose export has gone need a moment to go.
+    for (Duration pause{5}; pause < glance; pause *= 2) {
+        if (!co_await has_silent_clients(core)) {
+            co_await stop_server(core);
+            co_return;
+        }
+        co_await sleep(core->ports.loop, pause);
+    }
+    leave_server(core);
+}
+
+Task<> wait_for_server(CorePtr core, std::stop_token stop) {
+    const auto deadline = in(handshake * 2);
+    while (core->backup_server_stays) {
+        if (std::chrono::steady_clock::now() > deadline)
+            throw Error{
+                Code::timeout,
+                fmt::format("the server of the last backup of {} still has clients that say nothing", core->who())};
+        co_await sleep(core->ports.loop, glance, stop);
+        require_there(*core);
+    }
+}
+
+Task<> remove_exports(CorePtr core) {
+    for (const auto& each : co_await ask(core, "query-block-exports")) {
+        const auto id = text(each, "id");
+        if (is_ours(id)) co_await try_to(core, "block-export-del", {{"id", id}, {"mode", "hard"}});
+    }
+}
+
+Task<> remove_jobs(CorePtr core) {
     const auto deadline = in(cancelling);
-    bool any = false;
     std::set<std::string> cancelled;
     while (true) {
         const auto jobs = co_await jobs_of(core);
-        if (jobs.empty()) co_return any;
-        any = true;
+        if (jobs.empty()) co_return;
         bool waiting = false;
         for (const auto& job : jobs) {
             const auto id = text(job, "id");
@@ -228,7 +286,7 @@ Task<> remove_node(CorePtr core, std::string name) {
 }
 
 /// The nodes that are ours, those that others stand on last, and the bitmaps on nodes that are not.
-Task<bool> remove_nodes(CorePtr core) {
+Task<> remove_nodes(CorePtr core) {
     std::vector<std::string> nodes;
     std::set<unsigned> sets;
     for (const auto& node : co_await ask(core, "query-named-block-nodes", {{"flat", true}})) {
@@ -245,13 +303,13 @@ Task<bool> remove_nodes(CorePtr core) {
     for (const auto& name : nodes) co_await remove_node(core, name);
     sets.erase(0);
     for (const auto set : sets) co_await try_to(core, "remove-fd", {{"fdset-id", set}});
-    co_return !nodes.empty();
 }
 
 }  // namespace
 
 Task<> begin_backup(CorePtr core, BackupRequest request, std::stop_token stop) {
     co_await clear_backup(core);
+    if (request.pull) co_await wait_for_server(core, stop);
     std::exception_ptr failure;
     try {
         co_await put_there(core, request, stop);
@@ -287,24 +345,24 @@ Task<> finish_backup(CorePtr core, ProgressSink progress, std::stop_token stop) 
 
 Task<> clear_backup(CorePtr core) {
     if (core->is_gone()) co_return;
-    const bool exported = co_await remove_exports(core);
-    if (exported) co_await try_to(core, "nbd-server-stop", json::object());
-    const bool worked = co_await remove_jobs(core);
-    const bool stood = co_await remove_nodes(core);
-    // Its server may have been started, and the daemon have ended before the first export.
-    if (!exported && (worked || stood)) co_await try_to(core, "nbd-server-stop", json::object());
+    co_await remove_exports(core);
+    co_await end_server(core);
+    co_await remove_jobs(core);
+    co_await remove_nodes(core);
 }
 
 Task<> end_left_backup(CorePtr core, Deadline deadline) {
-    const Monitor::Answer asked[] = {core->open_monitor().send("query-jobs"),
-                                     core->open_monitor().send("query-block-exports")};
-    bool left = false;
-    for (const auto& answer : asked)
-        for (const auto& each : co_await answer.get(deadline)) left = left || is_ours(text(each, "id"));
-    if (!left) co_return;
+    const auto jobs = core->open_monitor().send("query-jobs"),
+               exports = core->open_monitor().send("query-block-exports");
+    const auto any_ours = [](const json& all) {
+        return std::ranges::any_of(all, [](const json& each) { return is_ours(text(each, "id")); });
+    };
+    const bool works = any_ours(co_await jobs.get(deadline)), serves = any_ours(co_await exports.get(deadline));
+    if (!works && !serves) co_return;
     core->ports.log.warning(fmt::format("{}: a backup that an earlier daemon began is ended", core->who()),
                             {{"DOMAIN", core->config.name}, {"DOMAIN_UUID", core->config.uuid}});
     co_await clear_backup(core);
+    serves ? leave_server(core) : co_await stop_server(core);
 }
 
 }  // namespace virtbus::qemu
