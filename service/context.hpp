@@ -6,10 +6,12 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "service/audience.hpp"
 #include "service/drivers.hpp"
 #include "service/jobs.hpp"
+#include "service/moments/other_users.hpp"
 #include "service/store.hpp"
 #include "virtbus/caller.hpp"
 #include "virtbus/driver.hpp"
@@ -33,6 +35,8 @@ public:
     virtual std::string holder_of(const std::string& device, const Machine& but) = 0;
     /// The name of another domain that uses the image, or whose snapshots need it; "" when there is none.
     virtual std::string user_of_image(const std::string& path, const Machine& but) const = 0;
+    /// The local images that the disks of other domains name.
+    virtual std::vector<ImageUse> images_of_others(const Machine& but) const = 0;
     /// It is gone: found by nobody any more.
     virtual void remove(Machine& machine) = 0;
 };

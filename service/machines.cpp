@@ -109,6 +109,22 @@ std::string Machines::user_of_image(const std::string& path, const Machine& but)
     return {};
 }
 
+std::vector<ImageUse> Machines::images_of_others(const Machine& but) const {
+    const auto field = [](const Fields& disk, std::string_view name) {
+        for (const auto& [key, value] : disk)
+            if (const auto* text = std::get_if<std::string>(&value); key == name && text) return *text;
+        return std::string{};
+    };
+    std::vector<ImageUse> uses;
+    for (const auto& [uuid, machine] : by_uuid_) {
+        if (machine.get() == &but) continue;
+        for (const auto& disk : machine->view().disks)
+            if (auto path = field(disk, "source"); path.starts_with('/'))
+                uses.push_back({machine->view().name, {std::move(path), field(disk, "format")}});
+    }
+    return uses;
+}
+
 void Machines::remove(Machine& machine) {
     const auto keep = machine.shared_from_this();
     std::erase_if(by_name_, [&](const auto& entry) { return entry.second == &machine; });

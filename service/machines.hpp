@@ -51,6 +51,7 @@ public:
     void require_store_stays(const std::string& path) override;
     std::string holder_of(const std::string& device, const Machine& but) override;
     std::string user_of_image(const std::string& path, const Machine& but) const override;
+    std::vector<ImageUse> images_of_others(const Machine& but) const override;
     void remove(Machine& machine) override;
 
     // ---- at start

@@ -28,7 +28,8 @@ public:
     /// The body and the stores; what is not there is no error.
     Task<> remove(std::string id);
 
-    /// Copies of the variable store and of the TPM's folder or file, as they are now, and back again. Whole or not at all.
+    /// Copies of the variable store and of the TPM's folder or file, as they are now, and back again. Whole or not at
+    /// all.
     Task<> keep_store(std::string id, std::string store);
     Task<> bring_store(std::string id, std::string store);
     Task<> keep_tpm(std::string id, std::string state);

@@ -300,6 +300,8 @@ Task<> SnapshotBook::guard_merge(Removal& removal, const MomentDisk& part) {
             refuse(strangers.front(),
                    fmt::format("lies on {} and is of no snapshot of {}", image.path, machine_.words()));
     }
+    if (const auto use = co_await use_by_others(touched, removal.job->stop()))
+        refuse(use->image.path, fmt::format("lies below a disk of domain '{}'", use->domain));
     const auto overlays = removal.graph.on_top_of(path);
     if (overlays.size() == 1 && is_top(path))
         refuse(overlays.front().path, fmt::format("lies on {}, to which {} writes", path, machine_.words()));
@@ -308,6 +310,13 @@ Task<> SnapshotBook::guard_merge(Removal& removal, const MomentDisk& part) {
         if (removal.graph.holds_snapshots(overlay.path))
             refuse(overlay.path,
                    fmt::format("has snapshots inside, which need {} below them as it is; delete those first", path));
+}
+
+Task<std::optional<ImageUse>> SnapshotBook::use_by_others(std::vector<ImageFile> images, std::stop_token stop) {
+    std::vector<std::string> paths;
+    for (auto& image : images) paths.push_back(std::move(image.path));
+    return find_use(machine_.context_.directory.images_of_others(machine_), std::move(paths), this->images(),
+                    machine_.context_.ports.workers, std::move(stop));
 }
 
 /// Somebody else needs it as it is.

@@ -168,6 +168,9 @@ Task<> SnapshotBook::guard_inside(Reversion& it) {
                                     it.entry.name, part.frozen.path, other->name)};
         if (const auto user = machine_.context_.directory.user_of_image(part.frozen.path, machine_); !user.empty())
             throw Error{Code::invalid_state, fmt::format("{} is also used by domain '{}'", part.frozen.path, user)};
+        if (const auto use = co_await use_by_others({part.frozen}, it.job->stop()))
+            throw Error{Code::invalid_state,
+                        fmt::format("{} lies below a disk of domain '{}'", part.frozen.path, use->domain)};
     }
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "service/moments/index.hpp"
+#include "service/moments/other_users.hpp"
 #include "service/moments/pending.hpp"
 #include "service/moments/shelf.hpp"
 #include "service/moments/transfer.hpp"
@@ -140,6 +141,7 @@ private:
     Task<> tidy();
     std::vector<std::string> leftovers(MomentIndex& next) const;
     const MomentEntry* freezer_of(const std::string& path, const std::string& but) const;
+    Task<std::optional<ImageUse>> use_by_others(std::vector<ImageFile> images, std::stop_token stop);
     bool keeps_frozen(const Removal& removal, const std::string& path) const;
     Task<> guard_merge(Removal& removal, const MomentDisk& part);
     Task<> dissolve(Removal& removal, MomentDisk part);

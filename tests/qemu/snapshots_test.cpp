@@ -208,6 +208,29 @@ TEST_F(QemuSnapshots, AnOverlayNobodyRecordedKeepsASnapshot) {
     remove("s1", {.metadata_only = true});
 }
 
+TEST_F(QemuSnapshots, WhatAnotherDomainsDiskLiesOnIsLeftToIt) {
+    define_web();
+    take("inside");
+    std::filesystem::create_directories(root + "/elsewhere/deep");
+    const auto clone = root + "/elsewhere/deep/clone.qcow2", middle = root + "/elsewhere/middle.qcow2";
+    std::filesystem::create_symlink(image("a"), root + "/elsewhere/link");
+    ASSERT_EQ(shell("qemu-img create -f qcow2 -F qcow2 -b " + root + "/elsewhere/link " + middle), 0);
+    ASSERT_EQ(shell("qemu-img create -f qcow2 -F qcow2 -b " + middle + " " + clone), 0);
+    const auto other = define(
+        "<domain type='qemu'><name>other</name><memory unit='MiB'>64</memory><os><type "
+        "arch='x86_64' machine='q35'>hvm</type></os><devices><disk type='file'><driver "
+        "name='qemu' type='qcow2'/><source file='" +
+        clone + "'/><target dev='vda' bus='virtio'/></disk></devices></domain>");
+    EXPECT_REFUSED(revert("inside"), Code::invalid_state, "'other'");
+    remove("inside", {.metadata_only = true});
+    for (const auto* disk : {"a", "b"}) ASSERT_EQ(shell("qemu-img snapshot -d inside " + image(disk)), 0);
+    take_outside("outside");
+    EXPECT_REFUSED(remove("outside"), Code::invalid_state, "'other'");
+    undefine("other");
+    remove("outside");
+    EXPECT_EQ(top("vda"), image("a"));
+}
+
 TEST_F(QemuSnapshots, AnImageWithAnOverlayIsNotRevertedUnderIt) {
     define_web();
     take("inside");
