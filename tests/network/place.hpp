@@ -10,6 +10,7 @@
 #include <csignal>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "tests/support/network_namespace.hpp"
 
@@ -37,7 +38,9 @@ public:
     }
     Place(const Place&) = delete;
     Place& operator=(const Place&) = delete;
+    /// The kernel takes a namespace away when it likes; the next test wants the names of the cables at once.
     ~Place() {
+        for (const auto& cable : cables_) succeeds("ip link del " + cable);
         ::kill(pid_, SIGKILL);
         ::waitpid(pid_, nullptr, 0);
     }
@@ -47,6 +50,7 @@ public:
     }
     /// `here` is the end in the test's network, on `bridge` if there is one; the other is eth0.
     void plug(const std::string& here, const std::string& bridge, const std::string& mac = "") const {
+        cables_.push_back(here);
         const auto pid = std::to_string(pid_);
         auto said = say("ip link add " + here + " type veth peer name eth0 " + (mac.empty() ? "" : "address " + mac) +
                         " netns " + pid + " && ip link set " + here + " up" +
@@ -59,6 +63,7 @@ public:
 
 private:
     pid_t pid_ = -1;
+    mutable std::vector<std::string> cables_;
 };
 
 }  // namespace virtbus::tests
