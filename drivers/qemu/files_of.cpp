@@ -107,8 +107,6 @@ std::vector<NamedFile> files_of(const DomainConfig& config, const std::string& r
         const auto& info = interface.info;
         if (interface.source && interface.type == InterfaceType::vdpa)
             files.add({fmt::format("vdpa:{}", i), interface.source->dev, Use::plain, Access::read_write});
-        if (interface.source && interface.type == InterfaceType::vhostuser && interface.source->mode == "server")
-            files.add({"chardev:" + info.alias, interface.source->path, Use::listener});
         if (info.rom && info.rom->enabled.value_or(true)) files.add({"rom:" + info.alias, info.rom->file, Use::copy});
         const Vhost vhost = vhost_of(config, interface);
         if (vhost == Vhost::none) continue;
