@@ -36,7 +36,8 @@ std::string magic(std::string_view kind) {
 }  // namespace
 
 void KeptWriter::add(std::string_view name, std::string_view value) {
-    fmt::format_to(std::back_inserter(text_), "{} {}\n{}\n", name, value.size(), value);
+    text_.append(name).append(1, ' ').append(std::to_string(value.size()));
+    text_.append(1, '\n').append(value).append(1, '\n');
 }
 
 void KeptWriter::add(std::string_view name, std::uint64_t value) {
