@@ -107,65 +107,6 @@ bool SnapshotBook::is_half_merged(const MomentEntry& entry) const {
            });
 }
 
-/// A machine that runs remembers the tables of the images it only reads, too: nobody else may change them.
-Task<> SnapshotBook::guard_tags(JobPtr job, MomentEntry entry) {
-    const auto run = running();
-    if (!run) co_return;
-    ChainGraph graph{images(), machine_.context_.ports.workers};
-    for (const auto& disk : run->live.devices.disks)
-        if (auto top = top_image(disk)) co_await graph.follow(std::move(*top), job->stop());
-    for (const auto& part : entry.disks)
-        if (part.place == SnapshotPlace::internal && !writes_to(part.target, part.frozen.path) &&
-            graph.knows(part.frozen.path))
-            throw Error{Code::invalid_state,
-                        fmt::format("the snapshot '{}' is inside {}, on which an image of {} lies that is in use. Shut "
-                                    "it down first, or delete the external snapshots made since",
-                                    entry.name, part.frozen.path, machine_.words())};
-}
-
-/// The internal snapshots of that name go from the images that have them.
-Task<> SnapshotBook::remove_tags(MomentEntry entry, RunPtr run, std::stop_token stop) {
-    InternalSnapshot online{.tag = entry.name, .disks = {}, .store = false};
-    std::vector<std::function<Task<>()>> work;
-    Images* tool = nullptr;
-    for (const auto& disk : entry.disks) {
-        if (disk.place != SnapshotPlace::internal) continue;
-        if (run && writes_to(disk.target, disk.frozen.path)) {
-            online.disks.push_back(disk.target);
-            continue;
-        }
-        if (!co_await is_there(disk.frozen.path)) continue;
-        if (!tool) tool = &images();
-        work.emplace_back(
-            [tool, image = disk.frozen, tag = entry.name, stop] { return tool->remove(image, tag, stop); });
-    }
-    if (!online.disks.empty()) {
-        online.store = has_qcow2_store(run->live);
-        co_await disk_work(run).remove_internal(std::move(online), stop);
-    } else if (entry.state == word(State::running) || entry.state == word(State::paused)) {
-        // With the memory went the variable store.
-        if (const auto store = qcow2_store(current_config()); store && co_await is_there(store->path)) {
-            if (!tool) tool = &images();
-            work.emplace_back(
-                [tool, image = *store, tag = entry.name, stop] { return tool->remove(image, tag, stop); });
-        }
-    }
-    co_await together(std::move(work));
-}
-
-/// Images that were given up long ago and kept for what was inside them go with the last of it.
-Task<> SnapshotBook::give_up_holders(JobPtr job, MomentEntry entry) {
-    for (const auto& part : entry.disks) {
-        const auto holder = part.frozen;
-        if (part.place != SnapshotPlace::internal || !made_here(holder.path) || is_top(holder.path)) continue;
-        ChainGraph graph{images(), machine_.context_.ports.workers};
-        co_await learn_chains(graph, job->stop());
-        if (graph.holds_snapshots(holder.path) || !graph.on_top_of(holder.path).empty()) continue;
-        if (!(co_await graph.strangers(holder.path, job->stop())).empty()) continue;
-        co_await note_dissolved(entry.name, part.target, {}, holder);
-    }
-}
-
 /// The records go, all or none: children move to the parent, and if the current one goes, its parent is that.
 Task<> SnapshotBook::forget_entries(std::vector<std::string> names) {
     auto next = index_;

@@ -58,6 +58,14 @@ protected:
             return found > count;
         }));
     }
+    Fd connect_and_say_nothing() const {
+        Fd silent{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+        sockaddr_un address{};
+        address.sun_family = AF_UNIX;
+        EXPECT_LT(socket().copy(address.sun_path, sizeof address.sun_path - 1), sizeof address.sun_path - 1);
+        EXPECT_EQ(::connect(silent.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+        return silent;
+    }
     void expect_no_trace() {
         for (const auto& node : ask("query-named-block-nodes", {{"flat", true}}))
             EXPECT_FALSE(qemu::text(node, "node-name").starts_with("virtbus-")) << node["node-name"];
@@ -131,11 +139,7 @@ TEST_F(BackupEnds, AClientThatSaysNothingHoldsNobody) {
     begin();
     const auto job = backup("<incremental>one</incremental>", {}, "pull");
     serving(job);
-    const Fd silent{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    ASSERT_LT(socket().copy(address.sun_path, sizeof address.sun_path - 1), sizeof address.sun_path - 1);
-    ASSERT_EQ(::connect(silent.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    const auto silent = connect_and_say_nothing();
     wait_for_connections(1);
     run(get_web()->backups().end(caller));
     EXPECT_EQ(job->view().state, JobState::succeeded);
@@ -145,6 +149,24 @@ TEST_F(BackupEnds, AClientThatSaysNothingHoldsNobody) {
     const auto now = disk_now();
     const auto again = backup("<incremental>one</incremental>", {}, "pull");
     serving(again);
+    EXPECT_TRUE(pulled() == now);
+    run(get_web()->backups().end(caller));
+}
+
+TEST_F(BackupEnds, AServerThatADaemonLeftForSilentClientsIsReplaced) {
+    begin();
+    const auto now = disk_now();
+    serving(backup("<incremental>one</incremental>", {}, "pull"));
+    const auto silent = connect_and_say_nothing();
+    wait_for_connections(1);
+    run(get_web()->backups().end(caller));
+    monitor_.reset();
+    boot_daemon();
+    connect();
+    const auto job = backup("<incremental>one</incremental>", {}, "pull");
+    const auto serves = [&] { return job->finished() || job->view().phase == "serving"; };
+    EXPECT_TRUE(until(serves) || until(serves)) << "QEMU drops silent clients after 10 s";
+    serving(job);
     EXPECT_TRUE(pulled() == now);
     run(get_web()->backups().end(caller));
 }

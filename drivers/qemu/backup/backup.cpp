@@ -90,14 +90,6 @@ void add_job(BitmapActions& actions, const BackupPart& part, std::size_t number,
     actions.add("blockdev-backup", std::move(job));
 }
 
-Task<> serve(CorePtr core, Fd listener, std::stop_token stop) {
-    core->backup_door = duplicate(listener);
-    co_await core->open_monitor()
-        .send("getfd", json{{"fdname", listener_name}}, std::move(listener))
-        .get(core->verb_deadline(), stop);
-    co_await ask(core, "nbd-server-start", {{"addr", {{"type", "fd"}, {"data", {{"str", listener_name}}}}}}, stop);
-}
-
 Task<> add_export(CorePtr core, BackupPart part, std::size_t number, std::stop_token stop) {
     json export_{{"type", "nbd"},
                  {"id", name_of(number)},
@@ -106,23 +98,6 @@ Task<> add_export(CorePtr core, BackupPart part, std::size_t number, std::stop_t
                  {"writable", false}};
     if (!part.since.empty()) export_["bitmaps"] = json::array({part.export_bitmap});
     co_await ask(core, "block-export-add", std::move(export_), stop);
-}
-
-Task<> put_there(CorePtr core, BackupRequest& request, std::stop_token stop) {
-    BitmapActions actions{core->who(), co_await disk_chains(core, stop)};
-    for (std::size_t i = 0; i < request.parts.size(); ++i) {
-        const auto& part = request.parts[i];
-        const auto& source = actions.chain(part.disk).front();
-        co_await add_image(core, part, i, request.resources, request.pull ? json(source.node) : json(nullptr),
-                           source.size, stop);
-    }
-    if (request.pull) co_await serve(core, std::move(request.listener), stop);
-    for (const auto& change : request.bitmaps) actions.add(change);
-    if (!request.bitmaps.empty()) core->keeps_bitmaps = true;
-    for (std::size_t i = 0; i < request.parts.size(); ++i) add_job(actions, request.parts[i], i, request.pull);
-    co_await ask(core, "transaction", {{"actions", actions.list()}}, stop);
-    if (!request.pull) co_return;
-    for (std::size_t i = 0; i < request.parts.size(); ++i) co_await add_export(core, request.parts[i], i, stop);
 }
 
 // ---- jobs
@@ -235,6 +210,21 @@ Task<> wait_for_server(CorePtr core, std::stop_token stop) {
     }
 }
 
+Task<> serve(CorePtr core, Fd listener, std::stop_token stop) {
+    auto door = duplicate(listener);
+    co_await core->open_monitor()
+        .send("getfd", json{{"fdname", listener_name}}, std::move(listener))
+        .get(core->verb_deadline(), stop);
+    const json at{{"addr", {{"type", "fd"}, {"data", {{"str", listener_name}}}}}};
+    if (!co_await try_to(core, "nbd-server-start", at)) {
+        // Perhaps one that an earlier daemon left, for the sake of clients that said nothing.
+        leave_server(core);
+        co_await wait_for_server(core, stop);
+        co_await ask(core, "nbd-server-start", at, stop);
+    }
+    core->backup_door = std::move(door);
+}
+
 Task<> remove_exports(CorePtr core) {
     for (const auto& each : co_await ask(core, "query-block-exports")) {
         const auto id = text(each, "id");
@@ -303,6 +293,25 @@ Task<> remove_nodes(CorePtr core) {
     for (const auto& name : nodes) co_await remove_node(core, name);
     sets.erase(0);
     for (const auto set : sets) co_await try_to(core, "remove-fd", {{"fdset-id", set}});
+}
+
+// ---- all of it
+
+Task<> put_there(CorePtr core, BackupRequest& request, std::stop_token stop) {
+    BitmapActions actions{core->who(), co_await disk_chains(core, stop)};
+    for (std::size_t i = 0; i < request.parts.size(); ++i) {
+        const auto& part = request.parts[i];
+        const auto& source = actions.chain(part.disk).front();
+        co_await add_image(core, part, i, request.resources, request.pull ? json(source.node) : json(nullptr),
+                           source.size, stop);
+    }
+    if (request.pull) co_await serve(core, std::move(request.listener), stop);
+    for (const auto& change : request.bitmaps) actions.add(change);
+    if (!request.bitmaps.empty()) core->keeps_bitmaps = true;
+    for (std::size_t i = 0; i < request.parts.size(); ++i) add_job(actions, request.parts[i], i, request.pull);
+    co_await ask(core, "transaction", {{"actions", actions.list()}}, stop);
+    if (!request.pull) co_return;
+    for (std::size_t i = 0; i < request.parts.size(); ++i) co_await add_export(core, request.parts[i], i, stop);
 }
 
 }  // namespace
