@@ -15,6 +15,7 @@
 #include "qemu/hotplug/plug.hpp"
 #include "qemu/json.hpp"
 #include "qemu/live_config.hpp"
+#include "virtbus/model/device_lists.hpp"
 
 namespace virtbus::qemu {
 

@@ -8,7 +8,7 @@
 
 #include "qemu/block/jobs.hpp"
 #include "qemu/block/open_images.hpp"
-#include "qemu/hotplug/plug.hpp"
+#include "qemu/hotplug/remains.hpp"
 #include "qemu/json.hpp"
 #include "virtbus/model/device_lists.hpp"
 

@@ -9,6 +9,7 @@
 #include "qemu/hotplug/plug.hpp"
 #include "qemu/json.hpp"
 #include "virtbus/link_mover.hpp"
+#include "virtbus/model/device_lists.hpp"
 
 namespace virtbus::qemu {
 

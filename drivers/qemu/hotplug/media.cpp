@@ -7,6 +7,8 @@
 
 #include "qemu/hotplug/departure.hpp"
 #include "qemu/hotplug/parts.hpp"
+#include "qemu/hotplug/prepare.hpp"
+#include "qemu/hotplug/remains.hpp"
 #include "qemu/json.hpp"
 #include "virtbus/model/device_lists.hpp"
 

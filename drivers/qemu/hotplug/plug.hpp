@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Devices that come and go while the machine runs, each verb a task that keeps the guest alive until it ends. What is
-// sent comes from plan.hpp and parts.hpp.
+// sent comes from plan.hpp and prepare.hpp.
 #pragma once
 
 #include <memory>
@@ -9,8 +9,6 @@
 #include "qemu/capabilities.hpp"
 #include "qemu/command_line.hpp"
 #include "qemu/guest.hpp"
-#include "qemu/hotplug/parts.hpp"
-#include "qemu/hotplug/plan.hpp"
 
 namespace virtbus::qemu {
 
@@ -32,20 +30,5 @@ Task<> release(CorePtr core, std::string alias, std::string path);
 /// After a time without a monitor: what has gone meanwhile is released, what was half plugged is taken away. `present`
 /// is the answer of qom-list for /machine/peripheral.
 Task<> reconcile(CorePtr core, nlohmann::json present);
-
-// ---- for the verbs among themselves
-struct Prepared {
-    std::vector<Device> devices;
-    CommandLine line;  ///< its descriptors
-    std::vector<Word> words;
-    std::vector<DescriptorUse> descriptors;
-};
-/// Opens what the devices need and works out what the line would say more.
-Task<Prepared> prepare(CorePtr core, Known known, PlugPlan plan, Resources& resources);
-/// Hands the descriptors over. Throws what the first refusal was.
-Task<> send_descriptors(CorePtr core, Prepared& prepared);
-std::vector<Part> sets_of(const Prepared& prepared);
-/// Takes parts away in reverse order; what cannot be is logged.
-Task<> remove_parts(CorePtr core, std::vector<std::string> parts);
 
 }  // namespace virtbus::qemu
