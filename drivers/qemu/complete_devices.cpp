@@ -10,6 +10,7 @@
 
 #include "qemu/addresses.hpp"
 #include "qemu/device_list.hpp"
+#include "qemu/device_rules.hpp"
 #include "virtbus/error.hpp"
 
 namespace virtbus::qemu {
@@ -345,6 +346,7 @@ void complete_devices(DomainConfig& config, const Chipset& chipset, const Capabi
     complete_inputs(config, chipset);
     complete_audio(config, chipset);
     complete_small(config, chipset);
+    require_sound_devices(config, chipset);
 }
 
 }  // namespace virtbus::qemu
