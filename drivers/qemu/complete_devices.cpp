@@ -113,6 +113,7 @@ void complete_interfaces(DomainConfig& config, const Chipset& chipset, const Cap
         if (interface.mac.empty()) interface.mac = make_mac();
         if (interface.type == InterfaceType::direct && interface.source) default_to(interface.source->mode, "vepa");
         macs.insert(interface.mac);
+        if (interface.type == InterfaceType::vdpa) default_to(interface.model, "virtio");
         if (interface.model.empty() && interface.type != InterfaceType::hostdev)
             interface.model = interface_model(chipset, capabilities);
     }
