@@ -91,10 +91,16 @@ void add_for_devices(DomainConfig& config) {
     for (std::size_t i = 0; i < devices.hostdevs.size(); ++i)
         if (const auto* at = devices.hostdevs[i].info.address_as<DriveAddress>())
             up_to(ControllerType::scsi, at->controller);
-    bool ports = false;
-    for (const auto& channel : devices.channels) ports |= channel.target && channel.target->type == "virtio";
-    for (const auto& console : devices.consoles) ports |= console.target && console.target->type == "virtio";
-    if (ports) ensure(config, ControllerType::virtio_serial, 0, "");
+    // Those that are named and no others: one with a lower number would move devices of guests that have none.
+    std::set<unsigned> ports;
+    const auto add_port = [&](const auto& device) {
+        if (!device.target || device.target->type != "virtio") return;
+        const auto* at = device.info.template address_as<VirtioSerialAddress>();
+        ports.insert(at ? at->controller : 0);
+    };
+    for (const auto& channel : devices.channels) add_port(channel);
+    for (const auto& console : devices.consoles) add_port(console);
+    for (const unsigned index : ports) ensure(config, ControllerType::virtio_serial, index, "");
     for (std::size_t i = 0; i < devices.smartcards.size(); ++i) {
         if (const auto* at = devices.smartcards[i].info.address_as<CcidAddress>())
             up_to(ControllerType::ccid, at->controller);
