@@ -60,7 +60,10 @@ void add_tpm(Argv& line, const Tpm& tpm) {
     require_servable(tpm);
     if (line.runnable()) return;
     Json device;
-    device.set("driver", tpm.model);
+    // On machines without ISA it is called otherwise.
+    const bool sysbus = tpm.model == "tpm-tis" && !line.capabilities.has_device("tpm-tis") &&
+                        line.capabilities.has_device("tpm-tis-device");
+    device.set("driver", sysbus ? "tpm-tis-device" : tpm.model);
     if (tpm.model == "spapr-tpm-proxy") {
         device.set("host-path", host_tpm_path(tpm));
         line.out.devices.push_back(host_tpm_path(tpm));
