@@ -88,6 +88,8 @@ void add_spice(Argv& line, const Graphics& graphics) {
         spice.add("port", 0);
     } else {
         add_spice_ports(line, graphics, spice);
+        // SPICE wants to hear that it has none.
+        if (spice.empty()) spice.add("port", 0);
         spice.add("addr", address_of(graphics));
         if (const auto* folder = line.find("tls:spice-server")) {
             spice.add("x509-dir", folder->path);
