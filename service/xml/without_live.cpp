@@ -46,7 +46,18 @@ void forget_socket(Channel& channel, const std::string& uuid) {
     }
 }
 
+/// Where libvirt makes the socket of a display that names none; ours are not made at all.
+constexpr std::string_view folders_of_displays[]{"/run/libvirt/qemu/domain-", "/var/run/libvirt/qemu/domain-",
+                                                 "/var/lib/libvirt/qemu/domain-"};
+
+void forget_socket(std::string& path) {
+    for (const auto folder : folders_of_displays)
+        if (path.starts_with(folder)) path.clear();
+}
+
 void forget_ports(Graphics& graphics) {
+    forget_socket(graphics.socket);
+    for (auto& listen : graphics.listens) forget_socket(listen.socket);
     for (auto& listen : graphics.listens)
         if (listen.type == "network") listen.address.clear();  // looked up in the network at start
     if (!graphics.autoport.value_or(false)) return;

@@ -207,11 +207,15 @@ TEST(Live, SocketsThatWereMadeForAMachineGoWithIt) {
             <target type='virtio' name='b'/></channel>
         <channel type='unix'><source mode='bind' path='/run/mine/guest/channel2.sock'/><target type='virtio' name='c'/>
             <alias name='channel2'/></channel>
-        <channel type='unix'><source mode='connect' path='/run/libvirt/qemu/channel/d'/><target type='virtio' name='d'/></channel>)");
+        <channel type='unix'><source mode='connect' path='/run/libvirt/qemu/channel/d'/><target type='virtio' name='d'/></channel>
+        <graphics type='vnc' socket='/var/lib/libvirt/qemu/domain-3-web/vnc.sock'>
+            <listen type='socket' socket='/var/lib/libvirt/qemu/domain-3-web/vnc.sock'/></graphics>
+        <graphics type='spice'><listen type='socket' socket='/run/mine/spice.sock'/></graphics>)");
     config.uuid = "c7a5fdbd-edaf-9455-926a-d65c16db1809";
     const auto text = format_domain(config, {.inactive = true});
-    for (const auto* gone : {"/guest/channel0.sock", "target/domain-4-web"}) EXPECT_FALSE(contains(text, gone)) << gone;
-    for (const auto* kept : {"/run/mine/guest/channel2.sock", "/run/libvirt/qemu/channel/d"})
+    for (const auto* gone : {"/guest/channel0.sock", "target/domain-4-web", "vnc.sock"})
+        EXPECT_FALSE(contains(text, gone)) << gone;
+    for (const auto* kept : {"/run/mine/guest/channel2.sock", "/run/libvirt/qemu/channel/d", "/run/mine/spice.sock"})
         EXPECT_PRED2(contains, text, kept);
 }
 
