@@ -16,7 +16,7 @@ Json direction_of(const AudioDirection& direction, const std::string& driver) {
     out.set("frequency", direction.frequency).set("channels", direction.channels).set_text("format", direction.format);
     if (driver == "alsa" || driver == "oss") out.set_text("dev", direction.dev).set("try-poll", direction.try_poll);
     if (driver == "oss" || driver == "sdl") out.set("buffer-count", direction.buffer_count);
-    if (driver == "pa")
+    if (driver == "pa" || driver == "pipewire")
         out.set_text("name", direction.name)
             .set_text("stream-name", direction.stream_name)
             .set("latency", direction.latency);
@@ -53,6 +53,8 @@ void add_audio_backend(Argv& line, const Audio& audio) {
     if (audio.input) object.set("in", direction_of(*audio.input, driver));
     if (audio.output) object.set("out", direction_of(*audio.output, driver));
     if (driver == "sdl" && !audio.driver.empty()) line.out.environment["SDL_AUDIODRIVER"] = audio.driver;
+    if (driver == "pipewire" && !audio.runtime_dir.empty())
+        line.out.environment["PIPEWIRE_RUNTIME_DIR"] = audio.runtime_dir;
     line.arg("-audiodev", object.text());
 }
 
