@@ -148,7 +148,8 @@ void add_serial(Argv& line, const Serial& serial) {
     const std::string id = add_chardev(line, serial.type, serial.backend, serial.info.alias);
     const SerialTarget none;
     const SerialTarget& target = serial.target ? *serial.target : none;
-    if (target.type == "system-serial") return line.arg("-serial", "chardev:" + id);
+    // A machine of which nothing is known has its own, too.
+    if (target.type == "system-serial" || target.type.empty()) return line.arg("-serial", "chardev:" + id);
     Json device;
     device.set("driver", target.type == "sclp-serial" ? target.model : serial_driver(target)).set("chardev", id);
     line.place(device, serial.info);
