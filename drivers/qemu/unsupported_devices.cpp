@@ -195,6 +195,10 @@ void check_front(const Checked& it) {
         it.refuse("rss_hash_report needs rss='on'");
 }
 
+bool draws_with_opengl(const Graphics& graphics) {
+    return graphics.type == GraphicsType::egl_headless || (graphics.gl && graphics.gl->enable.value_or(false));
+}
+
 void check_displays_in_detail(const Devices& devices, Problems& problems) {
     for (const auto& graphics : devices.graphics) {
         const bool spice = graphics.type == GraphicsType::spice;
@@ -222,8 +226,13 @@ void check_displays_in_detail(const Devices& devices, Problems& problems) {
         const auto& model = video.model;
         if (model.blob.value_or(false) && model.type != "virtio")
             problems.push_back(fmt::format("video {}: blob is for model virtio", model.type));
-        if (model.acceleration && model.acceleration->accel3d.value_or(false) && model.type != "virtio")
+        const bool accelerated = model.acceleration && model.acceleration->accel3d.value_or(false);
+        if (accelerated && model.type != "virtio")
             problems.push_back(fmt::format("video {}: accel3d is for model virtio", model.type));
+        if (accelerated && model.type == "virtio" && std::ranges::none_of(devices.graphics, draws_with_opengl))
+            problems.emplace_back(
+                "video virtio with accel3d: needs a display that draws with OpenGL: <graphics type='egl-headless'/>, "
+                "or spice or dbus with <gl enable='yes'/>");
         const bool heads = model.type == "virtio" || model.type == "qxl";
         if (model.heads.value_or(1) > 1 && !heads)
             problems.push_back(fmt::format("video {}: has one head", model.type));
@@ -287,6 +296,11 @@ void check_rest(const DomainConfig& config, Problems& problems) {
     for (const auto& crypto : devices.cryptos)
         if (crypto.backend.model == "builtin" && crypto.backend.queues.value_or(1) > 1)
             problems.emplace_back("crypto backend builtin: has one queue");
+    for (const auto& filesystem : devices.filesystems)
+        if (filesystem.driver && filesystem.driver->type == "virtiofs" && filesystem.info.boot_order &&
+            filesystem.info.address_as<CcwAddress>())
+            problems.push_back(
+                fmt::format("filesystem '{}': a shared folder on CCW cannot be booted from", filesystem.target_dir));
     const bool acpi = config.features && config.features->acpi && config.features->acpi->on();
     if (devices.iommus.size() > 1) problems.emplace_back("iommu: QEMU's machines have one");
     for (const auto& iommu : devices.iommus) {
