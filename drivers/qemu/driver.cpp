@@ -19,7 +19,11 @@
 namespace virtbus::qemu {
 
 QemuDriver::QemuDriver(Ports& ports, GuestTimes times, HelperPrograms programs)
-    : ports_{ports}, times_{times}, programs_{std::move(programs)}, cache_{ports}, images_{ports, {}} {}
+    : ports_{ports},
+      times_{times},
+      programs_{std::make_shared<const HelperPrograms>(std::move(programs))},
+      cache_{ports},
+      images_{ports, {}} {}
 
 Task<QemuDriver::Known> QemuDriver::capabilities_for(std::string emulator, std::string arch) {
     co_return co_await cache_.get(cache_.choose(emulator, arch));
@@ -76,7 +80,7 @@ std::vector<std::string> QemuDriver::problems_of(const DomainConfig& config, con
             problems.emplace_back(error.what());
         }
     }
-    for (auto& problem : helper_problems(config, programs_, ports_.files)) problems.push_back(std::move(problem));
+    for (auto& problem : helper_problems(config, *programs_, ports_.files)) problems.push_back(std::move(problem));
     return problems;
 }
 
@@ -122,7 +126,8 @@ Task<std::unique_ptr<Guest>> QemuDriver::start(StartRequest request) {
 Task<std::unique_ptr<Guest>> QemuDriver::adopt(DomainConfig config, std::string driver_state, GuestEvents& events,
                                                GuestEnd& end) {
     auto record = GuestRecord::from_text(driver_state);
-    auto core = co_await adopt_guest(ports_, scope_, times_, std::move(config), std::move(record), events, end);
+    auto core =
+        co_await adopt_guest(ports_, scope_, times_, programs_, std::move(config), std::move(record), events, end);
     if (!core) co_return std::unique_ptr<Guest>{};
     co_return make_guest(std::move(core), knowledge());
 }

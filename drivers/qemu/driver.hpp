@@ -48,7 +48,7 @@ private:
 
     Ports& ports_;
     GuestTimes times_;
-    HelperPrograms programs_;
+    std::shared_ptr<const HelperPrograms> programs_;
     CapabilityCache cache_;
     QemuImages images_;
     Surroundings surroundings_;

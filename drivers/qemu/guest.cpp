@@ -12,10 +12,10 @@
 #include "qemu/backup/bitmap_work.hpp"
 #include "qemu/block/follow.hpp"
 #include "qemu/guest_folder.hpp"
+#include "qemu/helpers/helpers.hpp"
 #include "qemu/hotplug/plug.hpp"
 #include "qemu/json.hpp"
 #include "qemu/live_config.hpp"
-#include "virtbus/model/device_lists.hpp"
 
 namespace virtbus::qemu {
 
@@ -280,6 +280,10 @@ void GuestCore::tell_removed(const std::string& alias) {
     emit([alias](GuestEvents& owner) { owner.device_removed(alias); });
 }
 
+void GuestCore::tell_trouble(const std::string& alias, const std::string& reason) {
+    emit([alias, reason](GuestEvents& owner) { owner.io_error(alias, "report", reason); });
+}
+
 void GuestCore::departed(const std::string& name) {
     const auto [first, last] = departures.equal_range(name);
     for (auto i = first; i != last; ++i) i->second.set();
@@ -346,33 +350,8 @@ void GuestCore::take_helper(std::shared_ptr<HelperUnit> helper) {
     helper->when_dead([weak = weak_from_this(), mine = std::weak_ptr{helper}] {
         const auto self = weak.lock();
         const auto dead = mine.lock();
-        if (self && dead) self->scope.spawn(helper_died(self, dead));
+        if (self && dead) self->scope.spawn(helper_ended(self, dead));
     });
-}
-
-// It leaves when QEMU or its device does, and its end may be seen first: only of a guest that goes on with that device
-// it is news.
-Task<> GuestCore::helper_died(std::shared_ptr<GuestCore> core, std::shared_ptr<HelperUnit> helper) {
-    if (co_await core->wait_gone(in(Duration{1000}))) co_return;
-    if (core->detached_) co_return;
-    const auto record = helper->record();
-    const auto role = helper_role(record.program);
-    std::string words;
-    try {
-        words = co_await core->ports.workers.run(
-            "reading the log", [record] { return HelperUnit::last_words(record); }, in(Duration{2000}));
-    } catch (const Error&) {
-        words.clear();
-    }
-    std::erase(core->helpers, helper);
-    std::erase_if(core->record.helpers, [&](auto& each) { return each.alias == record.alias; });
-    if (find_alias(core->config.devices, record.alias)) {
-        const auto reason = fmt::format("the {} has ended{}{}", role, words.empty() ? "" : ": ", words);
-        core->ports.log.warning(fmt::format("{} goes on without its {}: {}", core->who(), role, reason),
-                                {{"DOMAIN", core->config.name}, {"DOMAIN_UUID", core->config.uuid}});
-        core->emit([alias = record.alias, reason](GuestEvents& owner) { owner.io_error(alias, "report", reason); });
-    }
-    co_await helper->end();
 }
 
 void GuestCore::kill(bool graceful) {

@@ -20,6 +20,7 @@
 namespace virtbus::qemu {
 
 struct Capabilities;
+struct HelperPrograms;
 
 /// How long things may take; tests shorten it.
 struct GuestTimes {
@@ -51,7 +52,11 @@ public:
     Unit unit;
     std::unique_ptr<Monitor> monitor;
     Consoles consoles;
+    std::shared_ptr<const HelperPrograms> programs;  ///< where those are that it may need while it runs
     std::vector<std::shared_ptr<HelperUnit>> helpers;
+    std::vector<Device> plugging;    ///< on their way into it: their helpers are needed already
+    std::vector<Deadline> renewals;  ///< when a helper that had died was started again
+    bool renewing = false;           ///< one is, just now
     std::multimap<std::string, Reply<>::Promise> departures;  ///< who waits for what to go; kept by Departure
     std::set<std::string> releasing;    ///< devices that are gone while what stood behind them is not yet
     Fd backup_door;                     ///< a second hold on what a backup's server listens at
@@ -78,6 +83,7 @@ public:
 
     void kill(bool graceful);
     bool is_gone() const noexcept { return gone_; }
+    bool is_detached() const noexcept { return detached_; }
     /// Waits for the end of the process; false when it is still there at the deadline.
     Task<bool> wait_gone(Deadline deadline);
 
@@ -97,6 +103,7 @@ public:
     void tell_config() { config_changed(); }
     void tell_added(const std::string& alias);
     void tell_removed(const std::string& alias);
+    void tell_trouble(const std::string& alias, const std::string& reason);
     /// Wakes whoever waits for it.
     void departed(const std::string& name);
 
@@ -130,7 +137,6 @@ private:
     static Task<> ask_status(std::shared_ptr<GuestCore> core);
     static Task<> reconnect(std::shared_ptr<GuestCore> core, std::string why);
     static Task<> finish(std::shared_ptr<GuestCore> core);
-    static Task<> helper_died(std::shared_ptr<GuestCore> core, std::shared_ptr<HelperUnit> helper);
     static Task<> name_io_error(std::shared_ptr<GuestCore> core, std::string node, std::string action,
                                 std::string reason);
 

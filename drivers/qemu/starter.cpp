@@ -68,11 +68,6 @@ std::string slice_of(const DomainConfig& config) {
     return name + ".slice";
 }
 
-/// The one place where the guest's process may make files; the monitor's socket is out of its reach.
-std::string guest_sockets(const GuestRecord& record) {
-    return record.folder + "/guest";
-}
-
 UnitRequest unit_request(const DomainConfig& config, const GuestRecord& record, std::uint32_t id, CommandLine& line,
                          int output) {
     UnitRequest request;
@@ -244,7 +239,7 @@ Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilitie
     const bool incoming = static_cast<bool>(request.incoming);
     auto required = incoming ? let_media_be_missing(core->config) : std::vector<std::string>{};
     auto opened = co_await open_resources(core->config, request.resources, ports.workers, std::move(options));
-    co_await start_helpers(core, programs, helper_order(*core, request.resources, request.deadline, request.stop),
+    co_await start_helpers(core, programs, helper_order(*core, &request.resources, request.deadline, request.stop),
                            opened);
     const auto before = core->config.devices.disks;
     fill_opened(core->config, opened);
@@ -321,7 +316,11 @@ Task<GuestEnd> past_end(Ports& ports, const GuestRecord& record) {
 
 }  // namespace
 
-HelperOrder helper_order(const GuestCore& core, Resources& resources, Deadline deadline, std::stop_token stop) {
+std::string guest_sockets(const GuestRecord& record) {
+    return record.folder + "/guest";
+}
+
+HelperOrder helper_order(const GuestCore& core, Resources* resources, Deadline deadline, std::stop_token stop) {
     return {.domain = core.config.name,
             .uuid = core.config.uuid,
             .id = core.config.id.value_or(0),
@@ -358,7 +357,7 @@ Fd listen_at(const std::string& path) {
 
 Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const GuestTimes& times,
                                              std::shared_ptr<const Capabilities> capabilities,
-                                             const HelperPrograms& programs, StartRequest request) {
+                                             std::shared_ptr<const HelperPrograms> programs, StartRequest request) {
     GuestRecord record;
     record.folder = guest_folder(ports, request.id, request.config.uuid);
     record.monitor = monitor_path(record.folder);
@@ -367,6 +366,7 @@ Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const G
     config.id = request.id;
     assign_aliases(config);
     auto core = std::make_shared<GuestCore>(ports, scope, times, request.events, std::move(config), std::move(record));
+    core->programs = std::move(programs);
     if (request.incoming) core->life.expect_resume("restored");
     if (request.incoming)
         core->life.set(State::paused, "restored");
@@ -376,7 +376,7 @@ Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const G
         core->life.set(State::running, "booted");
     std::exception_ptr failure;
     try {
-        co_await launch(core, std::move(capabilities), programs, request);
+        co_await launch(core, std::move(capabilities), *core->programs, request);
     } catch (...) {
         failure = std::current_exception();
     }
@@ -393,7 +393,8 @@ Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const G
     co_return core;
 }
 
-Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const GuestTimes& times, DomainConfig config,
+Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const GuestTimes& times,
+                                             std::shared_ptr<const HelperPrograms> programs, DomainConfig config,
                                              GuestRecord record, GuestEvents& events, GuestEnd& end) {
     if (record.state == State::starting) {
         end.reason = "failed";
@@ -407,11 +408,12 @@ Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const G
         co_return nullptr;
     }
     auto core = std::make_shared<GuestCore>(ports, scope, times, events, std::move(config), std::move(record));
+    core->programs = std::move(programs);
     core->life.set(core->record.state, core->record.reason);
     core->life.expect_reboot(core->record.rebooting);
     core->take_unit(std::move(*unit));
     for (const auto& left : std::exchange(core->record.helpers, {})) {
-        const auto helper = std::make_shared<HelperUnit>(ports);
+        const auto helper = std::make_shared<HelperUnit>(ports, core->programs->times);
         helper->adopt(left);
         core->take_helper(helper);
     }

@@ -14,14 +14,18 @@ namespace virtbus::qemu {
 /// On failure nothing is left behind; a QEMU that ended by itself has its last words in the error.
 Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const GuestTimes& times,
                                              std::shared_ptr<const Capabilities> capabilities,
-                                             const HelperPrograms& programs, StartRequest request);
+                                             std::shared_ptr<const HelperPrograms> programs, StartRequest request);
 
 /// nullptr when it is gone: then `end` says how.
-Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const GuestTimes& times, DomainConfig config,
+Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const GuestTimes& times,
+                                             std::shared_ptr<const HelperPrograms> programs, DomainConfig config,
                                              GuestRecord record, GuestEvents& events, GuestEnd& end);
 
+/// The one place where the guest's process may make files; the monitor's socket is out of its reach.
+std::string guest_sockets(const GuestRecord& record);
+
 /// Helpers' logs are beside the guest's: "<stem>-swtpm.log".
-HelperOrder helper_order(const GuestCore& core, Resources& resources, Deadline deadline, std::stop_token stop);
+HelperOrder helper_order(const GuestCore& core, Resources* resources, Deadline deadline, std::stop_token stop);
 
 /// A listening socket that only we may connect to.
 Fd listen_at(const std::string& path);

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "qemu/json.hpp"
@@ -181,6 +182,20 @@ protected:
         EXPECT_EQ(stored(), was_stored);
     }
 
+    /// Those of that program that were told of this test's folder, without the children of others.
+    std::size_t helpers(const std::string& program) const {
+        std::map<std::string, std::string> parents;
+        for (const auto& entry : std::filesystem::directory_iterator{"/proc"}) {
+            const auto line = read(entry.path() / "cmdline");
+            if (!line.substr(0, line.find('\0')).ends_with("/" + program) || line.find(root) == line.npos) continue;
+            const auto status = read(entry.path() / "status");
+            const auto at = status.find("PPid:\t") + 6;
+            parents[entry.path().filename()] = status.substr(at, status.find('\n', at) - at);
+        }
+        return static_cast<std::size_t>(
+            std::ranges::count_if(parents, [&](const auto& each) { return !parents.contains(each.second); }));
+    }
+
     std::set<std::string> before_;
     Fd listener_;
 };
@@ -349,6 +364,28 @@ TEST_F(PlugKinds, Memory) {
 
 TEST_F(PlugKinds, Folders) {
     start_roomy();
+    if (::access("/usr/lib/qemu/virtiofsd", X_OK) == 0 && ::geteuid() == 0) {
+        const auto by_tag = "<filesystem type='mount'><driver type='virtiofs'/><source dir='@'/><target dir='tag'/>";
+        comes_and_goes({"virtiofs", std::string{by_tag} + "</filesystem>", {}, true});
+        EXPECT_EQ(helpers("virtiofsd"), 0U);
+        attach(std::string{by_tag} + "<binary xattr='on'><cache mode='always'/></binary></filesystem>");
+        attach("<filesystem type='mount'><driver type='virtiofs'/><source dir='@'/><target dir='other'/></filesystem>");
+        EXPECT_EQ(helpers("virtiofsd"), 2U);
+        boot();
+        EXPECT_EQ(helpers("virtiofsd"), 2U) << "they are the next daemon's now";
+        EXPECT_REFUSED(detach("<filesystem type='mount'><target dir='tag'/></filesystem>"), Code::timeout, "fs0");
+        finish(web()->reset(caller));
+        EXPECT_TRUE(until([&] { return helpers("virtiofsd") == 1 && !aliases().contains("fs0"); }));
+        is_refused({"a folder that is not there",
+                    "<filesystem type='mount'><driver type='virtiofs'/><source dir='@/none'/><target dir='tag'/>"
+                    "</filesystem>",
+                    Code::unsupported_configuration, "cannot be shared"});
+        is_refused({"a server that nobody describes",
+                    "<filesystem type='mount'><driver type='virtiofs'/><source dir='@'/><target dir='tag'/>"
+                    "<binary path='/bin/true'/></filesystem>",
+                    Code::unsupported_configuration, "descriptor"});
+        EXPECT_EQ(helpers("virtiofsd"), 1U);
+    }
     is_refused({"9p", "<filesystem type='mount'><source dir='@'/><target dir='tag'/></filesystem>", Code::unsupported,
                 "virtiofs"});
     is_refused({"nobody serves",
@@ -396,6 +433,35 @@ TEST_F(PlugKinds, Disks) {
              {"SD card", disk("sdf", "sd"), Code::unsupported, "sd"},
          })
         is_refused(row);
+}
+
+/// One helper for all of them: it comes with the first and goes with the last.
+TEST_F(PlugKinds, DisksWithManagedReservations) {
+    if (::access("/usr/bin/qemu-pr-helper", X_OK) != 0 || ::geteuid() != 0) GTEST_SKIP() << "no qemu-pr-helper";
+    start_roomy();
+    const auto disk = [](const std::string& target, const std::string& path) {
+        return "<disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='@/" + path +
+               "'><reservations managed='yes'/></source><target dev='" + target + "' bus='scsi'/></disk>";
+    };
+    const auto program = "qemu-pr-helper";
+    comes_and_goes({"the first", disk("sda", "raw"), "<disk><target dev='sda'/></disk>"});
+    EXPECT_EQ(helpers(program), 0U);
+    is_refused({"not there", disk("sda", "none"), Code::unsupported_configuration, "none"});
+    // What QEMU refuses when the helper runs already.
+    is_refused(
+        {"blocks that cannot be",
+         disk("sda", "raw")
+             .insert(disk("sda", "raw").size() - 7, "<blockio logical_block_size='4096' physical_block_size='512'/>"),
+         Code::hypervisor_failed, "block_size"});
+    EXPECT_EQ(helpers(program), 0U);
+    attach(disk("sda", "raw"));
+    attach(disk("sdb", "cd"));
+    EXPECT_EQ(helpers(program), 1U);
+    boot();
+    detach("<disk><target dev='sda'/></disk>");
+    EXPECT_EQ(helpers(program), 1U) << "the other disk needs it";
+    detach("<disk><target dev='sdb'/></disk>");
+    EXPECT_EQ(helpers(program), 0U);
 }
 
 // ---- what goes on in another process is the same machine

@@ -203,9 +203,10 @@ private:
     std::string helper_path() {
         const auto* helper = line_.find("pr-helper");
         if (!helper && !line_.by_path())
-            refuse(disk_,
-                   "the helper for managed reservations is started with the machine, for a disk that has them then; to "
-                   "plug the first one while it runs, use managed='no' and the socket of a helper of your own");
+            refuse(
+                disk_,
+                "the machine has no helper for managed reservations now; use managed='no' and the socket of a helper "
+                "of your own");
         return helper ? helper->path : "pr-helper0.sock";
     }
     void add_file(OpenedFile& file, Json node, const std::string& name) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "qemu/helpers/helper_unit.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -69,7 +70,12 @@ std::string HelperUnit::last_words(const HelperRecord& record) {
 }
 
 Task<> HelperUnit::run(const HelperOrder& order, HelperRecord record, UnitRequest request) {
-    const auto log = co_await order.resources.open_log(order.log);
+    Fd log;
+    if (order.resources)
+        log = co_await order.resources->open_log(order.log);
+    else
+        log = co_await ports_.files.open(order.log, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW, 0640, std::nullopt,
+                                         order.deadline, order.stop);
     record_ = std::move(record);
     record_.log = order.log;
     record_.log_start = size_of(log);

@@ -26,9 +26,9 @@ struct HelperOrder {
     std::string domain, uuid;
     std::uint32_t id = 0;
     std::string slice;
-    std::string log;     ///< path
-    std::string folder;  ///< where the guest's sockets are
-    Resources& resources;
+    std::string log;       ///< path
+    std::string folder;    ///< where the guest's sockets are
+    Resources* resources;  ///< null: it is started again, and needs nothing opened but its log
     Deadline deadline;
     std::stop_token stop;
 };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Which helpers a definition needs, whether they can be had here, and their start before QEMU's.
+// Which helpers a definition needs, whether they can be had here, their start before QEMU's or their device's, and
+// their end.
 #pragma once
 
 #include <functional>
@@ -33,11 +34,17 @@ std::vector<std::string> helper_problems(const DomainConfig& config, const Helpe
 Task<> start_helpers(std::shared_ptr<GuestCore> core, const HelperPrograms& programs, HelperOrder order,
                      OpenedResources& opened);
 
-/// The same for devices that are plugged into a machine that runs, as far as that can be.
+/// The same for the devices of that definition, which are plugged into a machine that runs.
 Task<> start_helpers_for(std::shared_ptr<GuestCore> core, const DomainConfig& config, const HelperPrograms& programs,
                          HelperOrder order, OpenedResources& opened);
 
-/// The one that serves that device alone goes: the device has been unplugged, or could not be plugged.
-Task<> end_helper_of(std::shared_ptr<GuestCore> core, std::string alias);
+/// Those go that serve no device any more.
+Task<> end_idle_helpers(std::shared_ptr<GuestCore> core);
+
+/// Helpers of these devices are needed while the work goes on, and after it when the machine has the devices then.
+Task<> keep_helpers_for(std::shared_ptr<GuestCore> core, std::vector<Device> devices, Task<> work);
+
+/// One has ended by itself: it is started again where QEMU can find it again, or its end is told.
+Task<> helper_ended(std::shared_ptr<GuestCore> core, std::shared_ptr<HelperUnit> helper);
 
 }  // namespace virtbus::qemu

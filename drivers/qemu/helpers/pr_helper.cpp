@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "qemu/helpers/pr_helper.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/capability.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 
 #include "qemu/image_levels.hpp"
 #include "qemu/opening.hpp"
@@ -48,6 +53,23 @@ void require_helper(const std::string& path, const Fd& process, Duration patienc
     if (got != sizeof features || features != 0) fail("what it says is no greeting of a reservation helper");
 }
 
+/// The folder of a machine that runs is its user's, who must reach what is made there. Whatever that user puts there in
+/// its place stays as it is.
+void give_to_owner_of(const std::string& folder, const std::string& path) {
+    struct stat owner{}, facts{};
+    const Fd made{::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC)};
+    const bool plain = ::stat(folder.c_str(), &owner) == 0 && made && ::fstat(made.get(), &facts) == 0 &&
+                       S_ISSOCK(facts.st_mode) && facts.st_nlink == 1;
+    if (!plain) fail("its socket is not where it should be");
+    if (facts.st_uid != owner.st_uid && ::fchownat(made.get(), "", owner.st_uid, owner.st_gid, AT_EMPTY_PATH) != 0)
+        fail(fmt::format("its socket cannot be given to the machine: {}", std::strerror(errno)));
+}
+
+bool is_ours(const std::string& folder) {
+    struct stat facts{};
+    return ::stat(folder.c_str(), &facts) == 0 && facts.st_uid == ::geteuid();
+}
+
 }  // namespace
 
 std::string reservations_at(const std::string& folder) {
@@ -78,6 +100,7 @@ Task<> ReservationHelper::run_at(const HelperOrder& order, std::string alias, st
     // administrator. The rest is what it takes to give up all others, which it does at its start and insists on.
     request.capabilities =
         1ULL << CAP_SYS_RAWIO | 1ULL << CAP_SYS_ADMIN | 1ULL << CAP_SETPCAP | 1ULL << CAP_SETUID | 1ULL << CAP_SETGID;
+    if (!is_ours(order.folder)) request.capabilities |= 1ULL << CAP_DAC_OVERRIDE;  // it makes its socket there
     request.shared = {order.folder};
     request.devices = {"/dev/mapper/control"};
     co_await run(order, {.program = "qemu-pr-helper", .alias = std::move(alias)}, std::move(request));
@@ -88,9 +111,11 @@ Task<std::string> ReservationHelper::start(HelperOrder order, std::string alias,
     std::exception_ptr failure;
     try {
         co_await run_at(order, std::move(alias), std::move(program), path);
-        co_await converse(order, [path, process = std::make_shared<Fd>(pidfd()), patience = times_.answer] {
-            require_helper(path, *process, patience);
-        });
+        co_await converse(
+            order, [path, folder = order.folder, process = std::make_shared<Fd>(pidfd()), patience = times_.answer] {
+                require_helper(path, *process, patience);
+                give_to_owner_of(folder, path);
+            });
     } catch (...) {
         failure = std::current_exception();
     }

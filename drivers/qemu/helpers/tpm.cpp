@@ -84,7 +84,7 @@ Task<TpmEmulator::Place> TpmEmulator::prepare_file(const HelperOrder& order, std
         throw Error{Code::unsupported_configuration,
                     fmt::format("the state '{}' of {} is not there; make an empty file that the guests' user may write",
                                 path, who(order.domain))};
-    const auto file = co_await order.resources.open_file(path, Access::read_write);
+    const auto file = co_await order.resources->open_file(path, Access::read_write);
     struct stat info{};
     if (::fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode))
         throw Error{Code::unsupported_configuration,
@@ -102,7 +102,7 @@ Task<TpmEmulator::Place> TpmEmulator::prepare_file(const HelperOrder& order, std
 
 /// What it is told on its control socket is up to the caller.
 Task<Fd> TpmEmulator::run_on(const HelperOrder& order, const Tpm& tpm, const Place& place, std::string unit) {
-    const auto state = co_await order.resources.open_file(place.path, Access::read);
+    const auto state = co_await order.resources->open_file(place.path, Access::read);
     auto [ours, theirs] = helper_socket_pair();
     UnitRequest request;
     request.helper = std::move(unit);
@@ -117,7 +117,7 @@ Task<Fd> TpmEmulator::run_on(const HelperOrder& order, const Tpm& tpm, const Pla
     request.fds = {{theirs.get(), 3}, {state.get(), 4}};
     std::array<Fd, 2> passwords;  // each is read once
     if (const auto& secret = tpm.backend.encryption_secret; !secret.empty()) {
-        const auto bytes = co_await order.resources.secret(SecretRef{.type = {}, .uuid = secret, .usage = {}});
+        const auto bytes = co_await order.resources->secret(SecretRef{.type = {}, .uuid = secret, .usage = {}});
         int number = 5;
         for (const char* option : {"--key", "--migration-key"}) {
             auto& password = passwords[static_cast<std::size_t>(number - 5)];

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "qemu/helpers/helpers.hpp"
 #include "qemu/hotplug/departure.hpp"
 #include "qemu/hotplug/parts.hpp"
 #include "qemu/hotplug/prepare.hpp"
@@ -112,9 +113,7 @@ Task<> put_back(CorePtr core, Disk disk, Parts old) {
     co_await note_medium(core, std::move(disk), {}, std::move(old));
 }
 
-}  // namespace
-
-Task<> change_medium(CorePtr core, Known known, Disk disk, Resources& resources, bool force, std::stop_token stop) {
+Task<> exchange(CorePtr core, Known known, Disk disk, Resources& resources, bool force, std::stop_token stop) {
     const auto alias = disk.info.alias;
     PlugPlan plan;
     plan.without = reduced(core->config, {});
@@ -152,6 +151,13 @@ Task<> change_medium(CorePtr core, Known known, Disk disk, Resources& resources,
         core->tell_config();
     }
     std::rethrow_exception(failure);
+}
+
+}  // namespace
+
+Task<> change_medium(CorePtr core, Known known, Disk disk, Resources& resources, bool force, std::stop_token stop) {
+    co_await keep_helpers_for(core, {Device{disk}},
+                              exchange(core, std::move(known), disk, resources, force, std::move(stop)));
 }
 
 }  // namespace virtbus::qemu

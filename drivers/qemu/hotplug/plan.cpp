@@ -312,11 +312,6 @@ PlugPlan plan_attach(const DomainConfig& live, Device device, const DomainConfig
     auto& config = trial->config;
     auto completed = device_at(config.devices, kind, trial->number);
     require_good_kind(completed);
-    if (const auto* filesystem = std::get_if<Filesystem>(&completed);
-        filesystem && !(filesystem->source && !filesystem->source->socket.empty()))
-        refuse(
-            "virtiofsd is started with the machine only; to plug a folder while it runs, start a virtiofsd yourself "
-            "and name its <source socket=>");
     if (needs_bus(fresh))
         refuse(fmt::format(
             "no PCI place is free that takes a device while the machine runs; {} of its PCIe ports are "

@@ -100,16 +100,8 @@ Task<> place_memories(CorePtr core) {
     }
 }
 
-}  // namespace
-
-Task<> attach(CorePtr core, Known known, DeviceRequest request, std::stop_token stop) {
-    (void)core->open_monitor();
-    auto plan = plan_attach(core->config, std::move(request.device), request.stored.get(), *known);
-    for (const auto& device : plan.devices)
-        if (const auto& alias = find_info(device)->alias; core->record.parts.contains(alias))
-            throw Error{Code::device_in_use,
-                        fmt::format("{}: a device '{}' is still on its way out", core->who(), alias)};
-    auto prepared = co_await prepare(core, known, std::move(plan), request.resources);
+Task<> plug(CorePtr core, Known known, PlugPlan plan, Resources& resources, std::stop_token stop) {
+    auto prepared = co_await prepare(core, known, std::move(plan), resources);
     auto behind = parts_of_devices(prepared.words);
     const auto sets = sets_of(prepared);
     // What is opened by number is in sets that the words do not name.
@@ -145,7 +137,6 @@ Task<> attach(CorePtr core, Known known, DeviceRequest request, std::stop_token 
             try {
                 co_await close_names(core, prepared);
                 co_await take_back(core, std::move(outcome.there), sets);
-                co_await end_helper_of(core, find_info(prepared.devices.back())->alias);
                 for (const auto& device : prepared.devices) co_await remove_sockets(core, sockets_of(device));
             } catch (const Error& error) {
                 log_warning(*core, fmt::format("{}: taking back a device: {}", core->who(), error.what()));
@@ -166,6 +157,20 @@ Task<> attach(CorePtr core, Known known, DeviceRequest request, std::stop_token 
     if (memory) co_await place_memories(core);
     core->tell_config();
     for (const auto& device : prepared.devices) core->tell_added(find_info(device)->alias);
+}
+
+}  // namespace
+
+Task<> attach(CorePtr core, Known known, DeviceRequest request, std::stop_token stop) {
+    (void)core->open_monitor();
+    auto plan = plan_attach(core->config, std::move(request.device), request.stored.get(), *known);
+    for (const auto& device : plan.devices)
+        if (const auto& alias = find_info(device)->alias; core->record.parts.contains(alias))
+            throw Error{Code::device_in_use,
+                        fmt::format("{}: a device '{}' is still on its way out", core->who(), alias)};
+    auto devices = plan.devices;
+    co_await keep_helpers_for(core, std::move(devices),
+                              plug(core, std::move(known), std::move(plan), request.resources, std::move(stop)));
 }
 
 }  // namespace virtbus::qemu

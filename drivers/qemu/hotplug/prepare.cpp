@@ -52,9 +52,11 @@ void require_there(const GuestCore& core, const Device& device, const DomainConf
 }
 
 /// What a start would refuse.
-void require_good_interfaces(const GuestCore& core, const DomainConfig& with, const Capabilities& known) {
+void require_good(const GuestCore& core, const DomainConfig& with, const Capabilities& known) {
     Problems problems;
     check_interfaces(with, known, problems);
+    for (auto& problem : helper_problems(with, *core.programs, core.ports.files))
+        problems.push_back(std::move(problem));
     if (!problems.empty())
         throw Error{Code::unsupported_configuration, fmt::format("{}: {}", core.who(), fmt::join(problems, "; "))};
 }
@@ -62,15 +64,15 @@ void require_good_interfaces(const GuestCore& core, const DomainConfig& with, co
 }  // namespace
 
 Task<Prepared> prepare(CorePtr core, Known known, PlugPlan plan, Resources& resources) {
-    require_good_interfaces(*core, plan.with, *known);
+    require_good(*core, plan.with, *known);
     OpenOptions options;
-    options.runtime_folder = core->record.folder + "/guest";
+    options.runtime_folder = guest_sockets(core->record);
     options.tls_folder = core->ports.folders.config + "/tls";
     auto opened = co_await open_resources(plan.with, resources, core->ports.workers, std::move(options));
     require_running(*core);
-    const HelperPrograms programs;
-    co_await start_helpers_for(core, plan.with, programs,
-                               helper_order(*core, resources, core->verb_deadline(), resources.stop()), opened);
+    co_await start_helpers_for(core, plan.with, *core->programs,
+                               helper_order(*core, &resources, core->verb_deadline(), resources.stop()), opened);
+    core->tell_config();  // a daemon that ends from here on leaves helpers to the next one
     fill_opened(plan.with, opened);
     for (const auto& device : plan.devices) require_there(*core, device, plan.with);
     opened.first_node = core->record.nodes;

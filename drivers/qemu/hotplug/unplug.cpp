@@ -23,7 +23,6 @@ Task<> release(CorePtr core, std::string alias, std::string path) {
         // Told of twice when it goes while a daemon compares what is there.
         if (!core->releasing.insert(alias).second) co_return;
         co_await remove_parts(core, core->record.parts[alias]);
-        co_await end_helper_of(core, alias);
         core->record.parts.erase(alias);
         core->releasing.erase(alias);
     }
@@ -35,6 +34,7 @@ Task<> release(CorePtr core, std::string alias, std::string path) {
         if (place->kind == kind_of<Serial>) drop_console_of_serial(core->config.devices);
         co_await remove_sockets(core, sockets);
     }
+    co_await end_idle_helpers(core);
     // Only processors go under a name that no device of the definition has, or under none.
     const auto vcpus = core->config.vcpu_current.value_or(core->config.vcpu.value_or(1));
     if (!place && vcpus > 1 && (alias.starts_with("vcpu") || alias.empty())) core->config.vcpu_current = vcpus - 1;
@@ -98,6 +98,7 @@ Task<> reconcile(CorePtr core, json present) {
     }
     devices.insert(devices.begin(), others.begin(), others.end());
     co_await take_back(core, std::move(devices), {});
+    co_await end_idle_helpers(core);
     core->tell_config();
 }
 
