@@ -35,7 +35,12 @@ Task<> complete(HypervisorDriver& driver, DomainConfig& config, const DomainConf
 
 /// Those that a definition has at most a second name of.
 Device completed_at(DomainConfig& config, std::size_t number, DeviceKind kind) {
+    const Device added = device_at(config.devices, kind, number);
     xml::complete_generic(config);
+    // Which puts disks in the order of their targets.
+    if (const auto* disk = std::get_if<Disk>(&added))
+        for (std::size_t i = 0; i < config.devices.disks.size(); ++i)
+            if (config.devices.disks[i].target.dev == disk->target.dev) number = i;
     return device_at(config.devices, kind, number);
 }
 

@@ -7,6 +7,7 @@
 #include <array>
 
 #include "virtbus/error.hpp"
+#include "virtbus/model/iothreads.hpp"
 
 namespace virtbus::qemu {
 
@@ -90,17 +91,6 @@ void check_limits(const Disk& disk) {
 
 }  // namespace
 
-bool has_iothread(const DomainConfig& config, unsigned id) {
-    const auto& told = config.iothreadids;
-    if (std::ranges::any_of(told, [&](auto& thread) { return thread.id == id; })) return true;
-    // The others take the free numbers from 1 up.
-    const std::size_t more = std::max<std::size_t>(config.iothreads.value_or(0), told.size()) - told.size();
-    std::size_t free = 0;
-    for (unsigned n = 1; n <= id; ++n)
-        if (!std::ranges::any_of(told, [&](auto& thread) { return thread.id == n; })) ++free;
-    return free <= more;
-}
-
 bool shares_memory(const DomainConfig& config) {
     const bool all = config.memory_backing && config.memory_backing->access_mode == "shared";
     if (!config.cpu || !config.cpu->numa || config.cpu->numa->cells.empty()) return all;
@@ -125,6 +115,10 @@ void check_disk(const Disk& disk, const DomainConfig& config) {
     if (!disk.wwn.empty() &&
         (disk.wwn.size() != 16 || disk.wwn.find_first_not_of("0123456789abcdefABCDEF") != disk.wwn.npos))
         refuse(disk, fmt::format("its wwn '{}' is not of 16 hexadecimal digits", disk.wwn));
+    const std::string format = disk.driver ? disk.driver->type : "";
+    if (disk.shareable && !disk.readonly && !format.empty() && format != "raw")
+        refuse(disk, fmt::format("it is shareable, but an image of the format '{}' has one writer; 'raw' may have more",
+                                 format));
     const bool removable = disk.device == DiskDevice::cdrom || disk.device == DiskDevice::floppy;
     const bool policy = disk.source && !disk.source->startup_policy.empty();
     const bool local = disk.type == StorageType::file || disk.type == StorageType::block;

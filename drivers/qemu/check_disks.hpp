@@ -9,8 +9,6 @@ namespace virtbus::qemu {
 /// UnsupportedConfiguration with the disk's name, the word that does not fit and what does.
 void check_disk(const Disk& disk, const DomainConfig& config);
 
-/// <iothreads> and <iothreadids> make an I/O thread of that number.
-bool has_iothread(const DomainConfig& config, unsigned id);
 /// What serves a device in another process must see the guest's memory.
 bool shares_memory(const DomainConfig& config);
 

@@ -6,6 +6,7 @@
 #include <random>
 #include <set>
 
+#include "service/xml/check_tuning.hpp"
 #include "service/xml/domain_xml.hpp"
 #include "virtbus/error.hpp"
 
@@ -88,10 +89,6 @@ void complete_vcpus(DomainConfig& config) {
         if (vcpu.id >= *config.vcpu) broken("<vcpus>: there is no vCPU {}; the maximum is {}", vcpu.id, *config.vcpu);
         if (!ids.insert(vcpu.id).second) broken("<vcpus>: vCPU {} occurs twice", vcpu.id);
     }
-    if (config.cputune)
-        for (const auto& pin : config.cputune->vcpu_pins)
-            if (pin.vcpu >= *config.vcpu)
-                broken("<vcpupin>: there is no vCPU {}; the maximum is {}", pin.vcpu, *config.vcpu);
     if (const auto known = config.iothreadids.size(); known && config.iothreads.value_or(0) < known)
         config.iothreads = static_cast<std::uint32_t>(known);
 }
@@ -148,6 +145,29 @@ std::string bus_of(std::string_view dev) {
     return "";
 }
 
+/// Of two disks of one bus: vdb comes before vdaa.
+bool is_earlier(std::string_view one, std::string_view other) {
+    const auto letters = [](std::string_view dev) {
+        for (const std::string_view prefix : {"xvd", "ubd", "nvme", "fd", "hd", "sd", "vd"})
+            if (dev.starts_with(prefix)) return dev.substr(prefix.size());
+        return dev;
+    };
+    one = letters(one), other = letters(other);
+    return std::pair{one.size(), one} < std::pair{other.size(), other};
+}
+
+/// The disks of a bus stand together, in the order of their targets: so libvirt numbers them, and boots from the first.
+void sort_disks(std::vector<Disk>& disks) {
+    std::vector<std::string> buses;
+    const auto place = [&](const Disk& disk) { return std::find(buses.begin(), buses.end(), disk.target.bus); };
+    for (const auto& disk : disks)
+        if (place(disk) == buses.end()) buses.push_back(disk.target.bus);
+    std::sort(disks.begin(), disks.end(), [&](const Disk& one, const Disk& other) {
+        if (one.target.bus != other.target.bus) return place(one) < place(other);
+        return is_earlier(one.target.dev, other.target.dev);
+    });
+}
+
 void complete_disks(DomainConfig& config) {
     std::set<std::string> targets;
     for (auto& disk : config.devices.disks) {
@@ -159,7 +179,10 @@ void complete_disks(DomainConfig& config) {
         if (disk.source == StorageSource{}) disk.source.reset();  // <source file=''/>: an empty drive
         if (disk.source && disk.source->auth && disk.auth)
             broken("<disk> '{}': <auth> both inside and beside <source>", target.dev);
+        if (disk.source && disk.source->encryption && disk.encryption)
+            broken("<disk> '{}': <encryption> both inside and beside <source>", target.dev);
     }
+    sort_disks(config.devices.disks);
 }
 
 void complete_interfaces(DomainConfig& config) {
@@ -324,6 +347,7 @@ std::string hexadecimal(std::size_t bytes) {
 void complete_generic(DomainConfig& config) {
     complete_identity(config);
     complete_vcpus(config);
+    check_tuning(config);
     complete_cpu(config);
     complete_memory(config);
     complete_disks(config);

@@ -13,7 +13,7 @@ constexpr const char* image_formats =
 // ---- sources
 
 constexpr Row secret_rows[]{
-    attribute<&SecretRef::type>("type"),
+    attribute<&SecretRef::type>("type").one_of("passphrase|volume|ceph|iscsi|tls|vtpm"),
     attribute<&SecretRef::usage>("usage"),
     attribute<&SecretRef::uuid>("uuid").uuid(),
 };

@@ -98,8 +98,8 @@ TEST(Addresses, StayWhenADeviceComesInTheMiddle) {
         const auto before = whole(definition(machine, disk + interface + screen));
         const auto after =
             whole(definition(machine, second_disk + disk + "<sound model='ich6'/>" + interface + screen), &before);
-        EXPECT_EQ(at(after.devices.disks[1].info), at(before.devices.disks[0].info)) << machine;
-        EXPECT_NE(at(after.devices.disks[0].info), at(before.devices.disks[0].info));
+        EXPECT_EQ(at(after.devices.disks[0].info), at(before.devices.disks[0].info)) << machine;
+        EXPECT_NE(at(after.devices.disks[1].info), at(before.devices.disks[0].info));
         EXPECT_EQ(at(after.devices.interfaces[0].info), at(before.devices.interfaces[0].info));
         EXPECT_EQ(at(after.devices.memballoon->info), at(before.devices.memballoon->info));
         // Taken away again, nothing moves either.

@@ -130,7 +130,7 @@ TEST_F(Opening, CookiesAndPasswordsAreNoWords) {
     const auto config = domain(
         "<disk type='network'><driver name='qemu' type='raw'/><source protocol='https' name='a.img'><host name='h'/>"
         "<cookies><cookie name='a'>1</cookie><cookie name='b'>hidden</cookie></cookies><auth username='u'><secret "
-        "type='x' usage='y'/></auth></source><target dev='vda'/></disk>");
+        "type='iscsi' usage='y'/></auth></source><target dev='vda'/></disk>");
     auto opened = open(config);
     EXPECT_EQ(content_of(opened.files.at("disk:vda:cookies").fd), "a=1; b=hidden");
     EXPECT_EQ(content_of(opened.files.at("disk:vda:auth").fd), "opensesame");

@@ -164,6 +164,37 @@ TEST(Complete, Clashes) {
     EXPECT_REFUSED(refusal([&] { complete_generic(config); }), Code::invalid_xml, "exclude each other");
 }
 
+TEST(Complete, DisksOfABusStandInTheOrderOfTheirTargets) {
+    std::string disks;
+    for (const char* dev : {"vdb", "sdc", "vdaa", "sda", "vda"})
+        disks += std::string{"<disk><target dev='"} + dev + "'/></disk>";
+    auto config = parse("", disks);
+    complete_generic(config);
+    std::string order;
+    for (const auto& disk : config.devices.disks) order += disk.target.dev + " ";
+    EXPECT_EQ(order, "vda vdb vdaa sda sdc ");
+}
+
+TEST(Complete, OnlyThreadsThatAreThereAreTunedEachOnce) {
+    const auto why = [](const std::string& tune) {
+        auto config =
+            parse("<vcpu>2</vcpu><iothreads>2</iothreads><iothreadids><iothread id='3'/></iothreadids>" + tune, "");
+        return refusal([&] { complete_generic(config); }).message;
+    };
+    EXPECT_EQ(why("<cputune><iothreadsched iothreads='1,3' scheduler='batch'/></cputune>"), "");
+    EXPECT_EQ(why("<cputune><iothreadsched iothreads='1-3' scheduler='batch'/></cputune>"),
+              "<iothreadsched>: there is no thread 2");
+    EXPECT_EQ(
+        why("<cputune><vcpusched vcpus='0-1' scheduler='batch'/><vcpusched vcpus='1' scheduler='idle'/></cputune>"),
+        "<vcpusched>: thread 1 is named twice");
+    EXPECT_EQ(why("<cputune><vcpupin vcpu='2' cpuset='0'/></cputune>"), "<vcpupin>: there is no thread 2");
+    EXPECT_EQ(why("<cputune><iothreadpin iothread='3' cpuset='0'/><iothreadpin iothread='3' cpuset='1'/></cputune>"),
+              "<iothreadpin>: thread 3 is named twice");
+    EXPECT_EQ(why("<numatune><memnode cellid='0' mode='strict' nodeset='0'/>"
+                  "<memnode cellid='0' mode='strict' nodeset='1'/></numatune>"),
+              "<memnode>: cell 0 is named twice");
+}
+
 // ---- comparing
 
 TEST(Abi, SeesWhatTheGuestSees) {

@@ -8,6 +8,7 @@
 #include "qemu/command/families.hpp"
 #include "qemu/pci_devices.hpp"
 #include "virtbus/error.hpp"
+#include "virtbus/model/iothreads.hpp"
 
 namespace virtbus::qemu {
 
@@ -195,6 +196,12 @@ void add_iothreads(Argv& line) {
         }
         line.object(object);
     };
+    if (const auto& own = config.default_iothread)
+        line.object(Json{}
+                        .set("qom-type", "main-loop")
+                        .set("id", "main-loop")
+                        .set("thread-pool-min", own->thread_pool_min)
+                        .set("thread-pool-max", own->thread_pool_max));
     for (const auto& thread : config.iothreadids) add(thread.id, &thread);
     unsigned id = 0;
     for (std::size_t have = config.iothreadids.size(); have < config.iothreads.value_or(0); ++have) {

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "qemu/command/storage.hpp"
 #include "qemu/image_levels.hpp"
 #include "virtbus/error.hpp"
@@ -322,10 +324,12 @@ private:
 }  // namespace
 
 const Cache* find_cache(const Disk& disk) {
-    if (!disk.driver) return nullptr;
-    for (const auto& cache : caches)
-        if (cache.mode == disk.driver->cache) return &cache;
-    return nullptr;
+    const std::string said = disk.driver ? disk.driver->cache : std::string{};
+    // Of a disk that others write too nothing may be kept here.
+    const bool shared = (said.empty() || said == "default") && disk.shareable && !disk.readonly;
+    const auto found =
+        std::ranges::find(caches, shared ? std::string_view{"none"} : std::string_view{said}, &Cache::mode);
+    return found == std::end(caches) ? nullptr : &*found;
 }
 
 std::string DiskNodes::add(const Disk& disk) {
