@@ -45,6 +45,10 @@ void check_pages(const DomainConfig& config, Problems& problems) {
     if (!config.memory_backing || !config.memory_backing->hugepages) return;
     const std::size_t cells = config.cpu && config.cpu->numa ? config.cpu->numa->cells.size() : 0;
     for (const auto& page : config.memory_backing->hugepages->pages)
+        if (page.size & (page.size - 1))
+            problems.push_back(
+                fmt::format("memoryBacking hugepages: pages of {} KiB; their size is a power of two", page.size >> 10));
+    for (const auto& page : config.memory_backing->hugepages->pages)
         if (page.nodeset && !page.nodeset->empty() && page.nodeset->numbers.back() >= std::max<std::size_t>(cells, 1))
             problems.push_back(
                 fmt::format("memoryBacking hugepages: there is no NUMA cell {}", page.nodeset->numbers.back()));

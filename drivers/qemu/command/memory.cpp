@@ -15,8 +15,22 @@ namespace {
 
 constexpr std::uint64_t mib = 1 << 20;
 
+std::uint64_t in_whole(std::uint64_t unit, std::uint64_t bytes) {
+    return (bytes + unit - 1) / unit * unit;
+}
 std::uint64_t in_whole_mib(std::uint64_t bytes) {
-    return (bytes + mib - 1) / mib * mib;
+    return in_whole(mib, bytes);
+}
+/// What the machine counts main memory and its maximum in.
+std::uint64_t memory_unit(const Argv& line) {
+    return line.chipset.kind == Chipset::Kind::pseries ? 256 * mib : mib;
+}
+/// A DIMM that is none of a whole number of the machine's blocks is made larger, as libvirt does it.
+std::uint64_t size_of(const Argv& line, const MemoryDevice& memory) {
+    if (memory.model != "dimm" && memory.model != "nvdimm") return memory.target.size;
+    const bool pseries = line.chipset.kind == Chipset::Kind::pseries;
+    if (memory.model == "nvdimm" && pseries) return memory.target.size;  // its label does not count
+    return in_whole(pseries ? 256 * mib : 2 * mib, memory.target.size);
 }
 
 const HugePage* page_for(const DomainConfig& config, std::optional<unsigned> cell) {
@@ -29,9 +43,15 @@ const HugePage* page_for(const DomainConfig& config, std::optional<unsigned> cel
     return fallback;
 }
 
+bool is_ordinary_page(std::uint64_t bytes) {
+    return bytes == static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
 bool wants_huge(const DomainConfig& config, std::optional<unsigned> cell) {
-    return config.memory_backing && config.memory_backing->hugepages &&
-           (config.memory_backing->hugepages->pages.empty() || page_for(config, cell));
+    if (!config.memory_backing || !config.memory_backing->hugepages) return false;
+    if (config.memory_backing->hugepages->pages.empty()) return true;
+    const HugePage* page = page_for(config, cell);
+    return page && !is_ordinary_page(page->size);
 }
 
 /// What a piece of guest memory is to be like: main memory, a cell, or a memory device.
@@ -60,10 +80,6 @@ bool is_shared(const DomainConfig& config, const Piece& piece) {
     if (access.empty() && cell) access = cell->mem_access;
     if (access.empty() && config.memory_backing) access = config.memory_backing->access_mode;
     return access == "shared";
-}
-
-bool is_ordinary_page(std::uint64_t bytes) {
-    return bytes == static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
 /// All of it is touched before the guest starts.
@@ -174,15 +190,34 @@ std::optional<unsigned> initiator_of(const CpuNuma& numa, unsigned node) {
     for (const auto& way : numa.latencies)
         if (!most && way.target == node && has_cpus(way.initiator) && !way.cache && way.value < least)
             best = way.initiator, least = way.value;
+    for (unsigned id = 0; !best && id < numa.cells.size(); ++id)
+        if (has_cpus(id)) best = id;
     return best;
+}
+
+/// QEMU wants all distances or none; what one cell does not tell the other may.
+void add_distances(Argv& line, const CpuNuma& numa) {
+    constexpr unsigned to_itself = 10, to_others = 20;
+    const auto told = [](const NumaCell& from, const NumaCell& to) -> std::optional<unsigned> {
+        for (const auto& distance : from.distances)
+            if (distance.id == to.id) return distance.value;
+        return std::nullopt;
+    };
+    if (std::ranges::all_of(numa.cells, [](auto& cell) { return cell.distances.empty(); })) return;
+    for (const auto& from : numa.cells)
+        for (const auto& to : numa.cells) {
+            const unsigned usual = from.id == to.id ? to_itself : to_others;
+            const unsigned value = told(from, to).value_or(told(to, from).value_or(usual));
+            line.arg("-numa", KeyValues{"dist"}.add("src", *from.id).add("dst", *to.id).add("val", value));
+        }
 }
 
 void add_numa(Argv& line, const CpuNuma& numa) {
     unsigned index = 0;
     for (const auto& cell : numa.cells) {
         const unsigned node = cell.id.value_or(index++);
-        const std::string id = fmt::format("ram-node{}", node);
-        line.object(backend(line, {.id = id, .size = in_whole_mib(cell.memory), .cell = node}));
+        const std::string id = cell.memory ? fmt::format("ram-node{}", node) : std::string{};
+        if (cell.memory) line.object(backend(line, {.id = id, .size = in_whole_mib(cell.memory), .cell = node}));
         KeyValues value{"node"};
         value.add("nodeid", node);
         if (cell.cpus)
@@ -194,14 +229,9 @@ void add_numa(Argv& line, const CpuNuma& numa) {
                 at = end + 1;
             }
         if (has_hmat(numa)) value.add("initiator", initiator_of(numa, node));
-        line.arg("-numa", value.add("memdev", id));
+        line.arg("-numa", value.add_text("memdev", id));
     }
-    index = 0;
-    for (const auto& cell : numa.cells) {
-        const unsigned node = cell.id.value_or(index++);
-        for (const auto& distance : cell.distances)
-            line.arg("-numa", KeyValues{"dist"}.add("src", node).add("dst", distance.id).add("val", distance.value));
-    }
+    add_distances(line, numa);
     add_hmat(line, numa);
 }
 
@@ -216,13 +246,13 @@ Json device_backend(const Argv& line, const MemoryDevice& memory, const std::str
         // A cut-out of a file that stays: writes go into it unless it is said to be private.
         Json object;
         object.set("qom-type", "memory-backend-file").set("id", id).set("mem-path", memory.source->path);
-        object.set("share", memory.access != "private").set("size", memory.target.size);
+        object.set("share", memory.access != "private").set("size", size_of(line, memory));
         object.set("align", memory.source->alignsize).set("discard-data", memory.discard);
         if (memory.source->pmem) object.set("pmem", true);
         if (memory.target.readonly) object.set("readonly", true);
         return object;
     }
-    Piece piece{.id = id, .size = memory.target.size, .cell = memory.target.node, .access = memory.access};
+    Piece piece{.id = id, .size = size_of(line, memory), .cell = memory.target.node, .access = memory.access};
     if (memory.model == "nvdimm" || memory.model == "virtio-pmem") {
         piece.access = memory.access.empty() ? "shared" : memory.access;
         piece.plain = true;
@@ -302,7 +332,8 @@ void add_memory(Argv& line) {
     const DomainConfig& config = line.config;
     KeyValues memory{fmt::format("size={}k", main_size(config) >> 10)};
     if (config.max_memory)
-        memory.add("slots", config.max_memory->slots).add("maxmem", fmt::format("{}k", config.max_memory->size >> 10));
+        memory.add("slots", config.max_memory->slots)
+            .add("maxmem", fmt::format("{}k", in_whole(memory_unit(line), config.max_memory->size) >> 10));
     line.arg("-m", memory);
     if (const std::string id = main_memory_backend(line); !id.empty())
         line.object(backend(line, {.id = id, .size = main_size(config)}));
