@@ -109,7 +109,8 @@ void add_for_devices(DomainConfig& config) {
 
 void choose_models(DomainConfig& config, const Chipset& chipset, const Capabilities& capabilities) {
     for (auto& controller : config.devices.controllers) {
-        if (!controller.model.empty()) continue;
+        const bool open = controller.type == ControllerType::scsi && controller.model == "auto";
+        if (!controller.model.empty() && !open) continue;
         if (controller.type == ControllerType::usb && !chipset.usb_default.empty())
             controller.model = usb_model(chipset.usb_default, capabilities);
         if (controller.type == ControllerType::scsi) controller.model = scsi_model(chipset, capabilities);
@@ -133,6 +134,8 @@ void check_models(const DomainConfig& config, const Chipset& chipset) {
                 Code::unsupported_configuration,
                 fmt::format("{}: this machine has {}", name_of(controller),
                             chipset.ide ? "only the IDE controller 0" : "no IDE; use bus 'sata', 'scsi' or 'virtio'")};
+        if (controller.type == ControllerType::fdc && !chipset.isa)
+            throw Error{Code::unsupported_configuration, "this machine has no floppy drives"};
         if (controller.type == ControllerType::fdc && controller.index.value_or(0) > 0)
             throw Error{Code::unsupported_configuration, "a machine has only one floppy controller"};
     }

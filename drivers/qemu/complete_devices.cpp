@@ -68,6 +68,9 @@ void complete_disk(Disk& disk) {
             refuse(fmt::format("{}: the bus cannot be told from the target's name; give <target bus=>", name_of(disk)));
     }
     require_kind_of_address(disk);
+    if (disk.target.bus != "nvme" && index_of_target(disk.target.dev) < 0)
+        refuse(fmt::format("{}: its target is called like 'vda': letters for the kind, one to four for the number",
+                           name_of(disk)));
     if (disk.device == DiskDevice::floppy && disk.target.bus != "fdc")
         refuse(fmt::format("{}: a floppy is on the bus 'fdc', not '{}'", name_of(disk), disk.target.bus));
     if (disk.device == DiskDevice::cdrom && disk.target.bus == "virtio")

@@ -73,6 +73,15 @@ void check_unread(const Disk& disk, const ImageLevel& level) {
     if (level.format == "vmdk") refuse(disk, "images of the format 'vmdk' must be local files: they may name others");
 }
 
+/// A secret is for the service that it says.
+void check_secret(const Disk& disk, const ImageLevel& level) {
+    const std::string &protocol = level.source->protocol, &type = level.auth->secret->type;
+    const std::string_view own = protocol == "rbd" ? "ceph" : protocol == "iscsi" ? "iscsi" : std::string_view{};
+    if (!own.empty() && !type.empty() && type != own)
+        refuse(disk,
+               fmt::format("its <auth> has a secret of type '{}'; protocol '{}' takes '{}'", type, protocol, own));
+}
+
 void check_level(const Disk& disk, const ImageLevel& level) {
     const auto& source = *level.source;
     if (level.encryption) check_encryption(disk, level);
@@ -85,7 +94,12 @@ void check_level(const Disk& disk, const ImageLevel& level) {
         refuse(disk, "a folder can only be shown read-only; add <readonly/>");
     if (level.type == StorageType::dir && level.format != "fat" && level.format != "raw")
         refuse(disk, fmt::format("a folder is shown with the format 'fat', not '{}'", level.format));
-    if (level.type != StorageType::dir && level.format == "fat") refuse(disk, "the format 'fat' is for folders");
+    if (level.type != StorageType::dir && (level.format == "fat" || level.format == "dir"))
+        refuse(disk, fmt::format("the format '{}' is for folders", level.format));
+    constexpr std::array none{"cow", "ploop", "aio"};
+    if (std::ranges::count(none, level.format))
+        refuse(disk, fmt::format("QEMU does not read images of the format '{}'", level.format));
+    if (level.auth && level.auth->secret) check_secret(disk, level);
     if (source.slices.size() > 1) refuse(disk, "only one slice of an image can be used");
     if (!source.fd_group.empty()) refuse(disk, "groups of descriptors (fdgroup) are not served; name the file");
     if (source.reservations) {

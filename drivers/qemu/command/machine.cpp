@@ -45,6 +45,8 @@ void add_x86(const Argv& line, KeyValues& machine) {
         machine.add("hpet", hpet->present.value_or(true));
     const bool no_ps2 = config.features && config.features->ps2 && !config.features->ps2->on();
     if (no_ps2) machine.add("i8042", false);
+    // The firmware talks to the first serial port.
+    if (config.os.bios && config.os.bios->useserial.value_or(false)) machine.add("graphics", false);
 }
 
 void add_features(const Argv& line, KeyValues& machine) {
