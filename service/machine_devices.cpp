@@ -14,6 +14,7 @@ namespace virtbus {
 
 struct Machine::DevicePlan {
     DeviceChange change;
+    DeviceChange::Verb live_verb{};  ///< what is done to the running machine: a new medium is an update of its drive
     Device wanted;
     RunPtr run;  ///< null: the running machine is not meant
     bool stored = false;
@@ -81,6 +82,30 @@ void keep_identity(Device& device, const Device& old) {
         disk->target.bus = std::get<Disk>(old).target.bus;
 }
 
+bool is_drive(const Disk& disk) {
+    return disk.device == DiskDevice::cdrom || disk.device == DiskDevice::floppy;
+}
+
+/// The drive that a plugged medium is for; none when it comes with a drive of its own.
+std::optional<DevicePlace> drive_for(const DomainConfig& config, const Device& wanted) {
+    const auto* medium = std::get_if<Disk>(&wanted);
+    if (!medium || !is_drive(*medium) || medium->target.dev.empty()) return std::nullopt;
+    const auto& disks = config.devices.disks;
+    for (std::size_t i = 0; i < disks.size(); ++i)
+        if (disks[i].target.dev == medium->target.dev && is_drive(disks[i])) return DevicePlace{kind_of<Disk>, i};
+    return std::nullopt;
+}
+
+/// Of the new one only what is in the drive counts.
+Disk with_medium(Disk drive, const Disk& wanted) {
+    drive.type = wanted.type;
+    drive.source = wanted.source;
+    drive.backing_store = wanted.backing_store;
+    if (drive.driver) drive.driver->type = wanted.driver ? wanted.driver->type : "";
+    if (!drive.driver && wanted.driver) drive.driver.emplace().type = wanted.driver->type;
+    return drive;
+}
+
 /// What the guest would see change, by the name the XML has for it.
 std::optional<std::string> visible_difference(const DomainConfig& config, const Device& old, const Device& now) {
     DomainConfig before, after;
@@ -121,6 +146,7 @@ Task<> Machine::do_device(JobPtr job, DeviceChange change) {
     plan->wanted = xml::parse_device(change.xml, &unknown);
     for (const auto& sentence : unknown) log(Priority::info, "not understood of a device and kept: " + sentence);
     plan->change = std::move(change);
+    plan->live_verb = plan->change.verb;
     plan->stored = scopes.stored;
     if (scopes.live) plan->run = require_guest("a change of its devices");
     // Made once, so that the running and the stored one are the same card.
@@ -144,6 +170,11 @@ Task<> Machine::plan_stored(DevicePlanPtr plan) {
     auto& after = *plan->after;
     switch (plan->change.verb) {
         case DeviceChange::Verb::attach:
+            if (drive_for(after, plan->wanted))
+                throw Error{Code::already_exists,
+                            fmt::format("{} has {} already; attaching a medium to a drive is for a running machine "
+                                        "(scope 'live'), UpdateDevice changes it in the definition, too",
+                                        words(), words_of(plan->wanted))};
             (void)insert_device(after, plan->wanted);
             break;
         case DeviceChange::Verb::detach: {
@@ -173,12 +204,18 @@ Task<> Machine::plan_live(DevicePlanPtr plan) {
     const auto& live = plan->run->live;
     const auto kind = plan->wanted.index();
     auto trial = live;
-    if (plan->change.verb == DeviceChange::Verb::attach) {
+    const bool attach = plan->change.verb == DeviceChange::Verb::attach;
+    const auto drive = attach ? drive_for(live, wanted) : std::nullopt;
+    if (attach && !drive) {
         const auto number = insert_device(trial, wanted);
         plan->live = completed_at(trial, number, kind);
         co_return;
     }
-    const auto place = find_device(live, plan->wanted);
+    const auto place = drive ? *drive : find_device(live, plan->wanted);
+    if (drive) {
+        plan->live_verb = DeviceChange::Verb::update;
+        wanted = with_medium(live.devices.disks[place.number], std::get<Disk>(wanted));
+    }
     plan->old = device_at(live.devices, place.kind, place.number);
     plan->alias = alias_of(*plan->old);
     plan->live = plan->old;
@@ -223,7 +260,7 @@ Task<> Machine::change_guest(JobPtr job, DevicePlanPtr plan) {
         stored = std::make_shared<DomainConfig>(definition_->config());
     const auto act = [plan, &resources, stored](Guest& guest, std::stop_token stop) {
         DeviceRequest request{*plan->live, stored, resources, plan->change.force};
-        switch (plan->change.verb) {
+        switch (plan->live_verb) {
             case DeviceChange::Verb::attach:
                 return guest.attach(std::move(request), std::move(stop));
             case DeviceChange::Verb::update:
@@ -295,14 +332,14 @@ Task<> Machine::undo_guest(DevicePlanPtr plan) {
     if (!run || run != plan->run || !run->guest || run->over()) co_return;
     auto& resources = *run->resources;
     std::string alias = plan->alias;
-    if (plan->change.verb == DeviceChange::Verb::attach) {
+    if (plan->live_verb == DeviceChange::Verb::attach) {
         const auto place = find_device(run->live, *plan->live);
         alias = alias_of(device_at(run->live.devices, place.kind, place.number));
         co_await run->guest->detach(alias, true, {});
         co_return;
     }
     (void)resources.renew(in(context_.patience.verb), {});
-    if (plan->change.verb == DeviceChange::Verb::update)
+    if (plan->live_verb == DeviceChange::Verb::update)
         co_await run->guest->update({*plan->old, nullptr, resources, true}, {});
     else
         co_await run->guest->attach({*plan->old, nullptr, resources, true}, {});

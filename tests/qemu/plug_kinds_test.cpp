@@ -615,6 +615,24 @@ TEST_F(StartupPolicy, AMediumThatIsAskedForMustBeThere) {
     EXPECT_NE(live().find(root + "/cd' startupPolicy='optional'"), std::string::npos) << live();
 }
 
+TEST_F(StartupPolicy, AMediumThatIsAttachedGoesIntoTheDrive) {
+    define_with("cdrom", "ide", "");
+    start();
+    const auto put = [&](const std::string& file) {
+        finish(web()->attach_device("<disk type='file' device='cdrom'>" + file + "<target dev='hda' bus='ide'/></disk>",
+                                    ChangeScope::live, false, caller));
+    };
+    put("<source file='" + root + "/cd'/>");
+    EXPECT_NE(live().find("<source file='" + root + "/cd'/>"), std::string::npos) << live();
+    EXPECT_NE(inventory().find("\"inserted\""), std::string::npos);
+    put("");
+    EXPECT_EQ(inventory().find("\"inserted\""), std::string::npos);
+    EXPECT_EQ(live().find("<source"), std::string::npos) << live();
+    EXPECT_EQ(live_config().devices.disks.size(), 1U);
+    EXPECT_NE(stored().find(medium()), std::string::npos);
+    EXPECT_REFUSED(put("<source file='" + root + "/gone'/>"), Code::unsupported_configuration, "gone");
+}
+
 TEST_F(StartupPolicy, ADiskThatIsPluggedMustBeThere) {
     start_roomy();
     is_refused({"optional",

@@ -318,6 +318,39 @@ TEST_F(DeviceVerbs, WhatTheGuestSeesIsNotChangedUnderIt) {
     EXPECT_REFUSED(update(disk("vdx"), stored), Code::no_such_device, "vdx");
 }
 
+TEST_F(DeviceVerbs, AMediumThatIsAttachedGoesIntoTheDriveThatIsThere) {
+    boot();
+    running("web");
+    const auto drive = [](const std::string& source, const std::string& more = "") {
+        return "<disk type='file' device='cdrom'>" + source + "<target dev='sda' bus='sata'/>" + more + "</disk>";
+    };
+    const std::string first = "<source file='/a.iso'/>", second = "<source file='/b.iso'/>";
+    attach(drive(first, "<serial>one</serial>"), both);
+    attach(drive(second, "<serial>two</serial>"), live);
+    EXPECT_TRUE(runs_with("/b.iso"));
+    EXPECT_FALSE(runs_with("/a.iso"));
+    EXPECT_TRUE(runs_with("<serial>one<")) << "it is the same drive";
+    EXPECT_TRUE(stored_with("/a.iso"));
+    EXPECT_TRUE(view().updated);
+    for (const auto scope : {both, stored})
+        EXPECT_REFUSED(attach(drive(second), scope), Code::already_exists, "UpdateDevice");
+    EXPECT_TRUE(runs_with("/b.iso"));
+    attach(drive(""), live);
+    EXPECT_FALSE(runs_with("/b.iso"));
+    EXPECT_TRUE(runs_with("sda"));
+    attach(drive(first), live);
+    EXPECT_FALSE(view().updated);
+    EXPECT_REFUSED(attach(disk("sda"), live), Code::already_exists, "sda");
+    attach(disk("vdb"), live);
+    EXPECT_REFUSED(attach("<disk type='file' device='cdrom'><source file='/b.iso'/><target dev='vdb'/></disk>", live),
+                   Code::already_exists, "vdb");
+    // Only the running one has it: there the medium, in the definition the drive.
+    attach("<disk type='file' device='cdrom'><source file='/a.iso'/><target dev='sdb' bus='sata'/></disk>", live);
+    attach("<disk type='file' device='cdrom'><source file='/c.iso'/><target dev='sdb' bus='sata'/></disk>", both);
+    EXPECT_TRUE(runs_with("/c.iso"));
+    EXPECT_TRUE(stored_with("/c.iso"));
+}
+
 TEST_F(DeviceVerbs, MemoryAndVcpusOfTheRun) {
     boot();
     running("web");
