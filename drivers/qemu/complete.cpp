@@ -157,9 +157,27 @@ void complete_nvram(DomainConfig& config, const Firmware* firmware, const Surrou
                                  nvram.format == "qcow2" ? "qcow2" : "fd");
 }
 
-void complete_firmware(DomainConfig& config, const Surroundings& surroundings) {
+/// What was chosen, so that it is chosen again when the definition is moved to another host.
+void name_features(Os& os, const Firmware& firmware) {
+    std::vector<FirmwareFeature> features;
+    for (const char* name : {"enrolled-keys", "secure-boot"}) {
+        const auto said = std::ranges::find(os.firmware_features, name, &FirmwareFeature::name);
+        features.push_back(said != os.firmware_features.end() ? *said : FirmwareFeature{firmware.has(name), name, {}});
+    }
+    os.firmware_features = std::move(features);
+}
+
+/// Without a word of it the file is the guest's own to write, unless it is known to be everybody's.
+void complete_readonly(Os& os, const Firmware* firmware) {
+    Loader& loader = *os.loader;
+    if (loader.type != "pflash" || loader.readonly) return;
+    loader.readonly = firmware || os.nvram || loader.stateless.value_or(false) || !known_template(loader.path).empty();
+}
+
+void complete_firmware(DomainConfig& config, const Chipset& chipset, const Surroundings& surroundings) {
     Os& os = config.os;
     const Firmware* firmware = nullptr;
+    require_sound_firmware(os, config.features ? &*config.features : nullptr, chipset);
     if (!os.firmware.empty()) {
         firmware = choose_firmware(surroundings.firmwares, os, config.features ? &*config.features : nullptr);
         if (firmware && os.firmware == "efi") {
@@ -172,6 +190,7 @@ void complete_firmware(DomainConfig& config, const Surroundings& surroundings) {
             if (!os.loader->readonly && flash) os.loader->readonly = true;
             if (!os.loader->secure) os.loader->secure = firmware->has("secure-boot");
             if (firmware->mode == "stateless") os.loader->stateless = true;
+            name_features(os, *firmware);
         }
         if (firmware && os.firmware == "bios" && firmware->device == "memory" && !os.loader) {
             os.loader.emplace();
@@ -181,6 +200,7 @@ void complete_firmware(DomainConfig& config, const Surroundings& surroundings) {
     } else if (os.loader) {
         default_to(os.loader->type, "rom");
         firmware = find_firmware(surroundings.firmwares, os.loader->path);
+        complete_readonly(os, firmware);
     }
     const bool wants_smm = firmware && firmware->has("requires-smm") && os.loader && os.loader->type == "pflash";
     if (wants_smm && !(config.features && config.features->smm)) {
@@ -202,7 +222,7 @@ void complete(DomainConfig& config, const DomainConfig* previous, const Capabili
     check_topology(config);
     complete_devices(config, chipset, capabilities);
     complete_boot(config);
-    complete_firmware(config, surroundings);
+    complete_firmware(config, chipset, surroundings);
     if (previous) follow_addresses(config, *previous);
     assign_drive_addresses(config);
     complete_controllers(config, chipset, capabilities);

@@ -164,6 +164,26 @@ std::vector<Firmware> load_firmwares(Files& files, const std::vector<std::string
     return out;
 }
 
+void require_sound_firmware(const Os& os, const Features* features, const Chipset& chipset) {
+    const auto refuse = [](std::string why) { throw Error{Code::invalid_xml, std::move(why)}; };
+    if (wanted(os, "enrolled-keys").value_or(false) && !wanted(os, "secure-boot").value_or(true))
+        refuse("<firmware>: 'enrolled-keys' are of use with 'secure-boot' only, which is disabled");
+    if (os.firmware == "bios" && os.nvram) refuse("<nvram> is given, but a BIOS keeps no variables");
+    if (!os.loader) return;
+    const Loader& loader = *os.loader;
+    const bool rom = loader.type == "rom" || os.firmware == "bios" || (os.firmware.empty() && loader.type.empty());
+    if (os.firmware.empty() && loader.path.empty())
+        refuse("<loader> names no file; with <os firmware='efi'> one is chosen");
+    if (rom && loader.stateless == false) refuse("<loader stateless='no'>: a loader of type 'rom' keeps no variables");
+    // It would be the file of all machines of the host.
+    if (os.firmware == "efi" && loader.readonly == false)
+        refuse(
+            "<loader readonly='no'> is for a file of the guest's own, named in <loader> without <os firmware='efi'>");
+    if (!loader.secure.value_or(false) || !chipset.x86()) return;
+    if (chipset.kind != Chipset::Kind::q35) refuse("<loader secure='yes'> needs the machine q35");
+    if (features && features->smm && !features->smm->on()) refuse("<loader secure='yes'> needs <smm state='on'/>");
+}
+
 const Firmware* choose_firmware(const std::vector<Firmware>& firmwares, const Os& os, const Features* features) {
     for (const auto& firmware : firmwares)
         if (is_of_type(firmware, os) && misfits_of(firmware, os, features).empty()) return &firmware;

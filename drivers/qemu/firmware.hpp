@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "qemu/chipset.hpp"
 #include "virtbus/model/features.hpp"
 #include "virtbus/model/os.hpp"
 #include "virtbus/ports.hpp"
@@ -37,6 +38,9 @@ std::vector<Firmware> load_firmwares(Files& files, const std::vector<std::string
                                      std::vector<std::string>& problems);
 /// nullopt-like (empty executable) when the text is no descriptor of a firmware.
 Firmware parse_firmware(std::string name, std::string_view text);
+
+/// InvalidXML when what is said of the firmware contradicts itself or the machine, whatever firmware there is.
+void require_sound_firmware(const Os& os, const Features* features, const Chipset& chipset);
 
 /// The best one for os.firmware with the features asked for; nullptr when there is none.
 const Firmware* choose_firmware(const std::vector<Firmware>& firmwares, const Os& os, const Features* features);

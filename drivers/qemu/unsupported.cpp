@@ -40,6 +40,8 @@ void check_displays(const DomainConfig& config, const Capabilities& known, Probl
 void check_contradictions(const DomainConfig& config, const Capabilities&, Problems& problems) {
     const bool x86 = chipset_of(config).x86();
     const bool acpi = config.features && config.features->acpi && config.features->acpi->on();
+    if (x86 && !acpi && (config.os.firmware == "efi" || (config.os.loader && config.os.loader->type == "pflash")))
+        problems.emplace_back("UEFI: needs <features><acpi/> on this machine");
     for (const auto& memory : config.devices.memories)
         if (x86 && !acpi && memory.model != "sgx-epc") {
             problems.push_back(fmt::format("memory device {}: needs <features><acpi/>", memory.model));

@@ -77,6 +77,7 @@ TEST_F(FirmwareTest, SecureBootFirmwareKeepsItsVariablesBehindSmm) {
 
 TEST_F(FirmwareTest, ARefusedResetChangesNothing) {
     auto config = QemuBed::bare("uefi");
+    config.features.emplace().acpi.emplace();
     auto& loader = config.os.loader.emplace();
     loader.readonly = true;
     loader.type = "pflash";

@@ -12,6 +12,7 @@ protected:
         // Its content is never run: that it is flash with a store beside it is enough.
         shell("truncate -s 256K code.fd");
         shell("test -e vars.qcow2 || qemu-img create -q -f qcow2 vars.qcow2 256K");
+        config.features.emplace().acpi.emplace();
         auto& loader = config.os.loader.emplace();
         loader.path = path("code.fd");
         loader.type = "pflash";
