@@ -314,8 +314,12 @@ bool is_alias(std::string_view name) {
 void complete_boot(DomainConfig& config) {
     std::set<std::uint32_t> orders;
     std::set<std::string> aliases;
+    const auto& d = config.devices;
+    // The first console is the first serial port told twice, with its name.
+    const DeviceInfo* twin = d.serials.empty() || d.consoles.empty() ? nullptr : &d.consoles.front().info;
     each_info(config, [&](DeviceInfo& info) {
         if (!is_alias(info.alias)) info.alias.clear();
+        if (&info == twin && info.alias == d.serials.front().info.alias) return;
         if (info.boot_order && !orders.insert(*info.boot_order).second)
             broken("boot order {} is given to two devices", *info.boot_order);
         if (info.alias.starts_with("ua-") && !aliases.insert(info.alias).second)
@@ -325,6 +329,22 @@ void complete_boot(DomainConfig& config) {
     if (!orders.empty() && !os.boot_devices.empty())
         broken("<boot dev=''/> in <os> and <boot order=''/> in devices exclude each other");
     if (os.type == "hvm" && orders.empty() && os.boot_devices.empty()) os.boot_devices = {"hd"};
+}
+
+template <class Label>
+void require_one_of_a_model(const std::vector<Label>& labels, std::string_view whose) {
+    std::set<std::string> models;
+    for (const auto& label : labels)
+        if (!models.insert(label.model).second)
+            broken("<seclabel>: {} has two {}", whose,
+                   label.model.empty() ? "without a model" : fmt::format("of the model '{}'", label.model));
+}
+
+void require_labels(const DomainConfig& config) {
+    require_one_of_a_model(config.security_labels, "the domain");
+    for (const auto& disk : config.devices.disks)
+        if (disk.source)
+            require_one_of_a_model(disk.source->security_labels, fmt::format("disk '{}'", disk.target.dev));
 }
 
 void complete_lifecycle(DomainConfig& config) {
@@ -356,6 +376,7 @@ void complete_generic(DomainConfig& config) {
     complete_others(config);
     complete_boot(config);
     complete_lifecycle(config);
+    require_labels(config);
 }
 
 void require_name(std::string_view name, std::string_view what) {

@@ -158,6 +158,10 @@ constexpr Row source_seclabel_rows[]{
     attribute<&SourceSecurityLabel::relabel>("relabel").yes_no(),
     leaf<&SourceSecurityLabel::label>("label"),
 };
+std::string check_source_seclabel(const void* object) {
+    const auto& label = *static_cast<const SourceSecurityLabel*>(object);
+    return label.relabel == false && !label.label.empty() ? "with relabel='no' a <label> is of no use" : "";
+}
 
 // ---- addresses in the host
 
@@ -195,7 +199,7 @@ constinit const Table virtio_options_table = inner_table(virtio_options_rows);
 constinit const Table virtio_driver_table = table<VirtioDriver>(virtio_driver_rows);
 constinit const Table id_range_table = table<IdRange>(id_range_rows);
 constinit const Table seclabel_table = table<SecurityLabel>(seclabel_rows);
-constinit const Table source_seclabel_table = table<SourceSecurityLabel>(source_seclabel_rows);
+constinit const Table source_seclabel_table = table<SourceSecurityLabel>(source_seclabel_rows, check_source_seclabel);
 constinit const Table host_pci_address_table = table<HostPciAddress>(host_pci_rows);
 
 namespace {

@@ -105,6 +105,35 @@ TEST_P(DeviceRules, TakeWhatDoesNot) {
 
 INSTANTIATE_TEST_SUITE_P(Table, DeviceRules, testing::ValuesIn(rows), [](const auto& each) { return each.param.name; });
 
+// The first console is written out as another name of the first serial port.
+TEST(Aliases, OfTheFirstConsoleAreThoseOfItsSerialPort) {
+    const std::string text =
+        "<domain type='qemu'><name>n</name><uuid>00000000-0000-4000-8000-000000000001</uuid><memory>65536</memory>"
+        "<os><type arch='x86_64' machine='pc'>hvm</type></os><devices>"
+        "<serial type='pty'><alias name='ua-line'/></serial>{}</devices></domain>";
+    const auto once = xml::format_domain(whole(fmt::format(fmt::runtime(text), "")), {.inactive = true});
+    EXPECT_EQ(xml::format_domain(whole(once), {.inactive = true}), once);
+    EXPECT_THROW(whole(fmt::format(fmt::runtime(text),
+                                   "<rng model='virtio'><backend model='builtin'/>"
+                                   "<alias name='ua-line'/></rng>")),
+                 Error);
+}
+
+TEST(Labels, AreOneOfAModel) {
+    const auto domain = [](const char* labels, const char* of_disk) {
+        return fmt::format(
+            "<domain type='qemu'><name>n</name><memory>65536</memory><os><type>hvm</type></os><devices>"
+            "<disk><source file='/a'>{}</source><target dev='vda'/></disk></devices>{}</domain>",
+            of_disk, labels);
+    };
+    const char* dac = "<seclabel type='dynamic' model='dac' relabel='yes'/>";
+    const char* of_disk = "<seclabel model='selinux' relabel='no'/>";
+    EXPECT_THROW(whole(domain(fmt::format("{0}{0}", dac).c_str(), "")), Error);
+    EXPECT_THROW(whole(domain("", fmt::format("{0}{0}", of_disk).c_str())), Error);
+    EXPECT_THROW(whole(domain("", "<seclabel relabel='no'><label>a</label></seclabel>")), Error);
+    EXPECT_NO_THROW(whole(domain(fmt::format("{}<seclabel type='none' model='selinux'/>", dac).c_str(), of_disk)));
+}
+
 std::string with_sysinfo(const char* block) {
     return fmt::format(
         "<domain type='qemu'><name>n</name><uuid>0000abcd-0000-4000-8000-000000000001</uuid><memory>65536</memory>"
