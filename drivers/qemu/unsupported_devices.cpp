@@ -70,6 +70,10 @@ void check_link(const Checked& it) {
             it.refuse("a virtual function takes one VLAN tag");
     }
     if (!is_tap(interface)) return;
+    if (!interface.script.empty() || !interface.downscript.empty())
+        it.refuse("scripts are not run; prepare the device beforehand and name it with <target dev=... managed='no'/>");
+    if (interface.source && !interface.source->ips.empty())
+        it.refuse("addresses on the host's side are not set; give them to the bridge");
     check_switch(it);
     if (interface.filterref)
         it.refuse(
