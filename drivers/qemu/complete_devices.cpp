@@ -11,6 +11,7 @@
 #include "qemu/addresses.hpp"
 #include "qemu/device_list.hpp"
 #include "qemu/device_rules.hpp"
+#include "qemu/hostdev_rules.hpp"
 #include "virtbus/error.hpp"
 
 namespace virtbus::qemu {
@@ -351,6 +352,7 @@ void complete_devices(DomainConfig& config, const Chipset& chipset, const Capabi
     complete_audio(config, chipset);
     complete_small(config, chipset);
     require_sound_devices(config, chipset);
+    require_sound_hostdevs(config, chipset);
 }
 
 }  // namespace virtbus::qemu

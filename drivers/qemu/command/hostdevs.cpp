@@ -29,11 +29,23 @@ std::string text_of(const HostPciAddress& address) {
     return fmt::format("{:04x}:{:02x}:{:02x}.{:x}", address.domain, address.bus, address.slot, address.function);
 }
 
-Json pci_device(Argv& line, const std::string& host, const DeviceInfo& info) {
+Json pci_device(Argv& line, const char* driver, const std::string& host, const DeviceInfo& info) {
     Json device;
-    device.set("driver", "vfio-pci").set("host", host);
+    device.set("driver", driver).set("host", host);
     line.place(device, info);
     return device.set("bootindex", line.boot_index(info, ""));
+}
+
+/// With a framebuffer of its own, which is there before its driver is, a device cannot be plugged.
+const char* vfio_driver(const Hostdev& hostdev) {
+    if (!hostdev.ramfb.value_or(false)) return "vfio-pci";
+    if (!hostdev.display.value_or(false)) refuse("a host device with ramfb='on' needs display='on'");
+    return "vfio-pci-nohotplug";
+}
+
+void set_display(Json& device, const Hostdev& hostdev) {
+    if (hostdev.display) device.set("display", *hostdev.display ? "on" : "off");
+    if (hostdev.ramfb.value_or(false)) device.set("ramfb", true);
 }
 
 void add_pci(Argv& line, const Hostdev& hostdev) {
@@ -41,8 +53,9 @@ void add_pci(Argv& line, const Hostdev& hostdev) {
         refuse(fmt::format("PCI devices are assigned by the driver 'vfio', not '{}'", hostdev.driver->name));
     if (hostdev.info.address_as<UnassignedAddress>()) return;  // kept from the host, not shown to the guest
     take_vfio(line, hostdev.info.alias);
-    Json device =
-        pci_device(line, text_of(get<HostPciAddress>(hostdev.source.address, "a PCI <hostdev>")), hostdev.info);
+    Json device = pci_device(line, vfio_driver(hostdev),
+                             text_of(get<HostPciAddress>(hostdev.source.address, "a PCI <hostdev>")), hostdev.info);
+    set_display(device, hostdev);
     if (hostdev.teaming && hostdev.teaming->type == "transient")
         device.set("failover_pair_id", hostdev.teaming->persistent);
     line.device(device, hostdev.info.alias);
@@ -72,15 +85,10 @@ void add_usb(Argv& line, const Hostdev& hostdev) {
 void add_mediated(Argv& line, const Hostdev& hostdev) {
     Json device;
     const std::string& uuid = get<HostMdevAddress>(hostdev.source.address, "a mediated <hostdev>").uuid;
-    const bool ramfb = hostdev.ramfb.value_or(false);
-    if (ramfb && !hostdev.display.value_or(false)) refuse("a mediated device with ramfb='on' needs display='on'");
-    device.set("driver", hostdev.model == "vfio-ccw"  ? "vfio-ccw"
-                         : hostdev.model == "vfio-ap" ? "vfio-ap"
-                         : ramfb                      ? "vfio-pci-nohotplug"
-                                                      : "vfio-pci");
+    const bool pci = hostdev.model.empty() || hostdev.model == "vfio-pci";
+    device.set("driver", pci ? vfio_driver(hostdev) : hostdev.model.c_str());
     device.set("sysfsdev", "/sys/bus/mdev/devices/" + require_word(uuid, "UUID of a mediated device"));
-    if (hostdev.display) device.set("display", *hostdev.display ? "on" : "off");
-    if (ramfb) device.set("ramfb", true);
+    set_display(device, hostdev);
     take_vfio(line, hostdev.info.alias);
     line.place(device, hostdev.info);
     line.device(device.set("bootindex", hostdev.info.boot_order), hostdev.info.alias);
@@ -158,7 +166,7 @@ void add_hostdevs(Argv& line) {
         const auto host = text_of(get<HostPciAddress>(interface.source ? interface.source->host_address : std::nullopt,
                                                       "an <interface type='hostdev'>"));
         take_vfio(line, interface.info.alias);
-        Json device = pci_device(line, host, interface.info);
+        Json device = pci_device(line, "vfio-pci", host, interface.info);
         if (interface.teaming && interface.teaming->type == "transient")
             device.set("failover_pair_id", interface.teaming->persistent);
         line.device(device, interface.info.alias);
