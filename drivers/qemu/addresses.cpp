@@ -103,6 +103,7 @@ Topology build_topology(DomainConfig& config, const Chipset& chipset) {
     for (const auto& need : needs) {
         const auto* address = need.info->address_as<PciAddress>();
         if (!address || !address->assigned()) continue;
+        topology.require_fits(*address, need.connects, need.name);
         topology.take(*address, need.name);
         if (need.connects & shares_slot) topology.share(*address);
     }

@@ -31,24 +31,57 @@ void ensure(DomainConfig& config, ControllerType type, unsigned index, std::stri
     if (!has(config, type, index)) add(config, type, index, model);
 }
 
+bool is_of_ich9(const Controller& controller) {
+    return controller.type == ControllerType::usb && controller.model.starts_with("ich9-");
+}
+bool is_companion(const Controller& controller) {
+    return controller.type == ControllerType::usb && controller.model.starts_with("ich9-uhci");
+}
+
+/// The index of a USB 2 set that still lacks this one.
+std::optional<std::uint32_t> find_set(const std::vector<Controller>& all, const Controller& wanted) {
+    if (!is_of_ich9(wanted)) return std::nullopt;
+    for (const auto& member : all) {
+        if (&member == &wanted) break;
+        const auto has_it = [&](const Controller& other) {
+            return is_of_ich9(other) && other.index == member.index && other.model == wanted.model;
+        };
+        if (is_of_ich9(member) && member.index && std::none_of(all.begin(), all.end(), has_it)) return member.index;
+    }
+    return std::nullopt;
+}
+
 /// Controllers without an index take the next free one of their type; the companions of a USB 2 set share one.
 void number(DomainConfig& config) {
-    for (auto& controller : config.devices.controllers) {
+    auto& all = config.devices.controllers;
+    for (auto& controller : all) {
+        if (!controller.index) controller.index = find_set(all, controller);
         if (controller.index) continue;
-        unsigned index = 0;
+        const bool below_root = controller.type == ControllerType::pci && !controller.model.ends_with("-root");
+        unsigned index = below_root ? 1 : 0;
         const auto taken = [&](const Controller& other) {
             return other.type == controller.type && other.index == std::optional<std::uint32_t>{index};
         };
-        while (std::any_of(config.devices.controllers.begin(), config.devices.controllers.end(), taken)) ++index;
+        while (std::any_of(all.begin(), all.end(), taken)) ++index;
         controller.index = index;
     }
+    for (auto& controller : all)
+        if (is_companion(controller) && !controller.info.usb_master_startport)
+            controller.info.usb_master_startport = 2 * static_cast<unsigned>(controller.model.back() - '1');
+}
+
+/// Those of a type stand together, in the order of their indexes: in that order they get their places.
+void sort(Devices& devices) {
+    std::vector<Controller> all;
+    std::swap(all, devices.controllers);
+    for (auto& controller : all) insert_controller(devices, std::move(controller));
 }
 
 void check_numbers(const DomainConfig& config) {
     std::set<std::tuple<ControllerType, unsigned, std::string>> seen;
     for (const auto& controller : config.devices.controllers) {
-        const bool companion = controller.model.starts_with("ich9-");
-        if (!seen.emplace(controller.type, controller.index.value_or(0), companion ? controller.model : "").second)
+        if (!seen.emplace(controller.type, controller.index.value_or(0), is_of_ich9(controller) ? controller.model : "")
+                 .second)
             throw Error{Code::unsupported_configuration,
                         fmt::format("there are two {} controllers with the index {}", word(controller.type),
                                     controller.index.value_or(0))};
@@ -119,8 +152,39 @@ void choose_models(DomainConfig& config, const Chipset& chipset, const Capabilit
     }
 }
 
+[[noreturn]] void refuse(const Controller& controller, std::string_view why) {
+    throw Error{Code::unsupported_configuration, fmt::format("{}: {}", name_of(controller), why)};
+}
+
+void check_usb(const std::vector<Controller>& all, const Controller& controller) {
+    const auto any_usb = [&](auto test) {
+        return std::any_of(all.begin(), all.end(), [&](auto& c) { return c.type == ControllerType::usb && test(c); });
+    };
+    if (controller.model.empty()) refuse(controller, "this machine has no USB; a model would need PCI");
+    if (controller.model == "none" && any_usb([](auto& other) { return other.model != "none"; }))
+        refuse(controller, "model 'none' says that there is no USB, but there are other controllers");
+    if (is_companion(controller) &&
+        !any_usb([&](auto& other) { return other.index == controller.index && other.model == "ich9-ehci1"; }))
+        refuse(controller, "it serves the ports of an ich9-ehci1 with the same index, which is not there");
+    constexpr unsigned most_ports = 15;
+    if (controller.model.ends_with("-xhci") && controller.ports.value_or(0) > most_ports)
+        refuse(controller, fmt::format("it has {} ports; {} is the most", *controller.ports, most_ports));
+}
+
+void check_root(const Controller& controller, const Chipset& chipset) {
+    if (!controller.model.ends_with("-root")) return;
+    if (controller.index.value_or(0) != 0 && chipset.kind != Chipset::Kind::pseries)
+        refuse(controller, "this machine has one root bus, which has the index 0");
+    if (controller.info.address) refuse(controller, "a root bus is on no other, so it has no <address>");
+    const bool told = controller.target && controller.target->hotplug;
+    if (told && chipset.kind != Chipset::Kind::pc)
+        refuse(controller, "whether its slots are hot-pluggable can be said of the root bus of i440fx");
+}
+
 void check_models(const DomainConfig& config, const Chipset& chipset) {
     for (const auto& controller : config.devices.controllers) {
+        if (controller.type == ControllerType::usb) check_usb(config.devices.controllers, controller);
+        if (controller.type == ControllerType::pci) check_root(controller, chipset);
         if (controller.type == ControllerType::pci && !is_pci_model(controller.model))
             throw Error{Code::unsupported_configuration,
                         fmt::format("{} needs a model, e.g. 'pcie-root-port'", name_of(controller))};
@@ -145,6 +209,7 @@ void check_models(const DomainConfig& config, const Chipset& chipset) {
 
 void complete_controllers(DomainConfig& config, const Chipset& chipset, const Capabilities& capabilities) {
     number(config);
+    sort(config.devices);
     const bool says_usb = std::any_of(config.devices.controllers.begin(), config.devices.controllers.end(),
                                       [](auto& c) { return c.type == ControllerType::usb; });
     if (!says_usb && !chipset.usb.empty())
@@ -183,7 +248,8 @@ void complete_pci_controllers(DomainConfig& config, const Chipset& chipset) {
         if (controller.model == "pcie-root-port" || controller.model == "pcie-switch-downstream-port") {
             const auto* at = controller.info.address_as<PciAddress>();
             if (!target().chassis) target().chassis = index;
-            if (!target().port && at) target().port = (at->slot << 3) + at->function;
+            const bool below_switch = controller.model == "pcie-switch-downstream-port";
+            if (!target().port && at) target().port = below_switch ? at->slot : (at->slot << 3) + at->function;
         }
         if (controller.model == "pci-bridge" && !target().chassis_nr) target().chassis_nr = index;
         if (controller.model.ends_with("expander-bus") && !target().bus_nr)

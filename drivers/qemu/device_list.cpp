@@ -39,11 +39,15 @@ std::string name_of(const Interface& interface) {
 Controller& insert_controller(Devices& devices, Controller controller) {
     auto& all = devices.controllers;
     auto at = all.end();
+    // A master stands before its companions, which share its index.
+    const auto rank = [](const Controller& c) {
+        return std::pair{c.index.value_or(0), c.info.usb_master_startport.has_value()};
+    };
     // Before the first with a greater index, unless one with a smaller index comes after that.
     for (auto i = all.end(); i != all.begin();) {
         --i;
         if (i->type != controller.type) continue;
-        if (i->index.value_or(0) < controller.index.value_or(0)) {
+        if (rank(*i) <= rank(controller)) {
             at = i + 1;
             break;
         }

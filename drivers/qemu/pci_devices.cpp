@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <tuple>
 
 #include "qemu/device_list.hpp"
 
@@ -127,8 +128,15 @@ bool place(DeviceInfo& info, const PciAddress& address, Topology& topology, cons
     return true;
 }
 
-void keep(const PciAddress& address, Topology& topology, const char* what) {
-    if (topology.is_free(address)) topology.take(address, what);
+bool is_at(const DeviceInfo& info, const PciAddress& address) {
+    const auto* own = info.address_as<PciAddress>();
+    return own && std::tie(own->domain, own->bus, own->slot, own->function) ==
+                      std::tie(address.domain, address.bus, address.slot, address.function);
+}
+
+/// Nobody else may be there than `own`, which is the definition's word for what the chipset has there.
+void keep(const PciAddress& address, Topology& topology, const Controller* own = nullptr) {
+    if (!own || !is_at(own->info, address)) topology.take(address, "the chipset");
 }
 
 void place_video(DomainConfig& config, Topology& topology, unsigned slot) {
@@ -147,11 +155,13 @@ Controller* find_controller(DomainConfig& config, ControllerType type, std::stri
 }
 
 void take_pc_places(DomainConfig& config, Topology& topology) {
-    if (auto* ide = find_controller(config, ControllerType::ide, ""))
-        place(ide->info, at(1, 1), topology, name_of(*ide));
+    auto* ide = find_controller(config, ControllerType::ide, "");
+    if (ide) place(ide->info, at(1, 1), topology, name_of(*ide));
     if (auto* usb = find_controller(config, ControllerType::usb, "piix3-uhci"))
         place(usb->info, at(1, 2), topology, name_of(*usb));
-    for (const unsigned function : {0u, 1u, 3u}) keep(at(1, function), topology, "the chipset");
+    keep(at(1, 0), topology);
+    keep(at(1, 1), topology, ide);
+    if (topology.is_free(at(1, 3))) keep(at(1, 3), topology);  // there with ACPI only
     place_video(config, topology, 2);
 }
 
@@ -179,9 +189,11 @@ void take_ich9_usb_places(DomainConfig& config, Topology& topology) {
 }
 
 void take_q35_places(DomainConfig& config, Topology& topology) {
-    if (auto* sata = find_controller(config, ControllerType::sata, ""))
-        place(sata->info, at(0x1f, 2), topology, name_of(*sata));
-    for (const unsigned function : {0u, 2u, 3u}) keep(at(0x1f, function), topology, "the chipset");
+    auto* sata = find_controller(config, ControllerType::sata, "");
+    if (sata) place(sata->info, at(0x1f, 2), topology, name_of(*sata));
+    keep(at(0x1f, 0), topology);
+    keep(at(0x1f, 2), topology, sata);
+    keep(at(0x1f, 3), topology);
     take_ich9_usb_places(config, topology);
     for (auto& controller : config.devices.controllers)
         if (controller.model == "dmi-to-pci-bridge" && topology.slot_is_free(0, 0x1e))

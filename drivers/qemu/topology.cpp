@@ -97,6 +97,17 @@ void Topology::require_exists(const PciAddress& address, const std::string& who)
     if (address.function > 7) refuse("a slot has the functions 0 to 7");
 }
 
+void Topology::require_fits(const PciAddress& address, unsigned connects, const std::string& who) const {
+    if (address.domain != 0 || address.bus >= buses_.size()) return;  // take() says so
+    constexpr unsigned endpoints = pci_device | pcie_device;
+    const Bus& bus = buses_[address.bus];
+    const unsigned accepts = bus.accepts & endpoints ? bus.accepts | endpoints : bus.accepts;
+    if (connects & kinds & accepts) return;
+    throw Error{Code::unsupported_configuration,
+                fmt::format("{} is put at PCI address {}, but bus {} is a {}, which takes no such device", who,
+                            text_of(address), address.bus, bus.model)};
+}
+
 void Topology::take(const PciAddress& address, const std::string& who) {
     require_exists(address, who);
     const Place place{address.domain, address.bus, address.slot, address.function};

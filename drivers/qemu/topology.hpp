@@ -46,6 +46,9 @@ public:
     /// Every place of every bus is taken or kept.
     bool full() const;
 
+    /// UnsupportedConfiguration unless such a device can be on that bus when somebody wants it there: endpoints of one
+    /// kind go where those of the other do, and whether they could be unplugged there does not matter.
+    void require_fits(const PciAddress& address, unsigned connects, const std::string& who) const;
     /// Takes a place. UnsupportedConfiguration, naming both, when somebody has it or it does not exist.
     void take(const PciAddress& address, const std::string& who);
     /// More root ports may join the one at this place, as its slot's next functions.

@@ -139,6 +139,8 @@ void check_hypervisor_features(const DomainConfig& config, const Capabilities& k
         problems.push_back(fmt::format("features async-teardown: {} does not have it", known.binary));
     if (features.smm && features.smm->tseg && chipset_of(config).kind != Chipset::Kind::q35)
         problems.emplace_back("features smm with tseg: for the machine q35 only");
+    if (features.smm && features.smm->tseg && *features.smm->tseg % (1 << 20))
+        problems.emplace_back("features smm: the size of tseg is in whole MiB");
     if (features.smm && features.smm->tseg && !features.smm->on())
         problems.emplace_back("features smm: tseg is given, but smm is off");
     if (features.gic && !features.gic->version.empty() && chipset_of(config).kind != Chipset::Kind::virt)

@@ -278,7 +278,7 @@ void complete_others(DomainConfig& config) {
     }
     std::set<std::pair<ControllerType, std::uint32_t>> controllers;
     for (const auto& controller : d.controllers) {
-        if (!controller.index || controller.info.usb_master_startport)
+        if (!controller.index || controller.info.usb_master_startport || controller.model.starts_with("ich9-uhci"))
             continue;  // a companion shares its master's index
         if (!controllers.insert({controller.type, *controller.index}).second)
             broken("<controller type='{}'>: index {} occurs twice", word(controller.type), *controller.index);

@@ -231,6 +231,12 @@ void add_power_and_boot(Argv& line) {
         disable("s3", config.pm->suspend_to_mem);
         disable("s4", config.pm->suspend_to_disk);
     }
+    if (line.chipset.kind == Chipset::Kind::pc)
+        for (const auto& controller : config.devices.controllers)
+            if (controller.type == ControllerType::pci && controller.index.value_or(0) == 0 && controller.target &&
+                controller.target->hotplug)
+                line.arg("-global",
+                         fmt::format("PIIX4_PM.acpi-root-pci-hotplug={}", *controller.target->hotplug ? "on" : "off"));
     KeyValues boot;
     if (config.os.bootmenu && config.os.bootmenu->enable) {
         boot.add("menu", *config.os.bootmenu->enable);
