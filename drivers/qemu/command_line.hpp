@@ -67,6 +67,7 @@ struct OpenedResources {
     std::map<std::string, OpenedFile, std::less<>> files;
     std::map<std::size_t, Link> links;
     std::optional<std::uint32_t> vsock_cid;
+    std::optional<Sysinfo> host_smbios;           ///< for a guest that shows its host's
     std::map<std::size_t, int> ports, tls_ports;  ///< of SPICE displays that leave them to us; by the display's index
 };
 

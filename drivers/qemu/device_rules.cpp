@@ -221,6 +221,7 @@ void require_sysinfo(const DomainConfig& config) {
             for (const auto& entry : info.bios->entries)
                 if (entry.name == "date" && !entry.value.empty() && !is_smbios_date(entry.value))
                     incomplete("<sysinfo>: the BIOS date '{}' is not of the form mm/dd/yyyy", entry.value);
+        if (info.base_boards.size() > 1) refuse("<sysinfo> has {} base boards; QEMU has one", info.base_boards.size());
         if (!info.system) continue;
         for (const auto& entry : info.system->entries) {
             const auto same = [](unsigned char a, unsigned char b) { return std::tolower(a) == std::tolower(b); };

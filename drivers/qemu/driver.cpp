@@ -11,6 +11,7 @@
 #include "qemu/command_line.hpp"
 #include "qemu/complete.hpp"
 #include "qemu/host_model.hpp"
+#include "qemu/host_smbios.hpp"
 #include "qemu/json.hpp"
 #include "qemu/starter.hpp"
 #include "qemu/tls.hpp"
@@ -73,6 +74,8 @@ std::vector<std::string> QemuDriver::problems_of(const DomainConfig& config, con
     // A loader with its type was found when the definition was completed; its descriptor may have gone since.
     const bool found = os.loader && !os.loader->path.empty() && !os.loader->type.empty();
     if (os.firmware == "efi" && !found) problems.push_back(explain_no_firmware(firmwares, os, features));
+    if (os.smbios_mode == "host" && !read_host_smbios(""))
+        problems.emplace_back("smbios mode host: this host has no SMBIOS tables to show; use mode sysinfo");
     for (const auto& need : tls_needs_here(config, ports_.folders.config + "/tls")) {
         try {
             find_certificates(ports_.folders.config + "/tls", need);

@@ -19,6 +19,7 @@
 #include "common/image_header.hpp"
 #include "qemu/command_line.hpp"
 #include "qemu/files_of.hpp"
+#include "qemu/host_smbios.hpp"
 #include "qemu/nvram.hpp"
 #include "qemu/opening.hpp"
 #include "qemu/pci_devices.hpp"
@@ -412,6 +413,9 @@ Task<OpenedResources> open_resources(const DomainConfig& config, Resources& reso
     co_await open_disks(opening);
     co_await open_hostdevs(opening);
     co_await open_tpms(opening);
+    if (config.os.smbios_mode == "host")
+        opening.opened.host_smbios = co_await opening.work(
+            "reading the host's SMBIOS tables", [root = opening.options.host_root] { return read_host_smbios(root); });
     if (config.devices.vsock)
         opening.opened.vsock_cid = take_cid(config.devices.vsock->cid, kernel_cids(opening.opened.files["vsock"].fd));
     co_await open_certificates(opening);

@@ -319,7 +319,6 @@ void check_rest(const DomainConfig& config, Problems& problems) {
             problems.emplace_back("iommu with a granule: needs QEMU 9.0");
     }
     if (config.idmap) problems.emplace_back("idmap: is for containers");
-    if (config.os.smbios_mode == "host") problems.emplace_back("smbios mode host: not served yet; use mode sysinfo");
     if (config.os.smbios_mode == "sysinfo" &&
         std::ranges::none_of(config.sysinfos, [](auto& info) { return info.type == "smbios"; }))
         problems.emplace_back("smbios mode sysinfo: there is no <sysinfo type='smbios'>");

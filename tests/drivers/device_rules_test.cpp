@@ -152,6 +152,12 @@ TEST(Sysinfo, HasADateThatThereIs) {
             << date;
 }
 
+TEST(Sysinfo, HasOneBaseBoard) {
+    const std::string board = "<baseBoard><entry name='product'>a</entry></baseBoard>";
+    EXPECT_NO_THROW(whole(with_sysinfo(board.c_str())));
+    EXPECT_THROW(whole(with_sysinfo((board + board).c_str())), Error);
+}
+
 TEST(Sysinfo, HasNoOtherUuid) {
     EXPECT_THROW(
         whole(with_sysinfo("<system><entry name='uuid'>0000abcd-0000-4000-8000-000000000002</entry></system>")), Error);

@@ -45,6 +45,32 @@ TEST_F(Opening, UsbDevicesAreFoundAndOpened) {
     EXPECT_THROW(open_here(), Error) << "two fit, and none was chosen";
 }
 
+TEST_F(Opening, TheHostsSmbiosIsShownWithoutItsUuid) {
+    const auto config = domain("", "<smbios mode='host'/>");
+    const auto line_here = [&] {
+        OpenOptions options;
+        options.host_root = path("host");
+        auto opened = bed.run(open_resources(config, resources, bed.workers, options));
+        return line_of(config, opened);
+    };
+    std::filesystem::create_directories(path("host/sys/class/dmi/id"));
+    EXPECT_EQ(line_here().find("-smbios"), std::string::npos) << "nothing is said of a host that says nothing";
+    for (const auto& [file, content] : {std::pair{"bios_vendor", "Example, Inc.\n"},
+                                        {"bios_date", "01/02/2020\n"},
+                                        {"sys_vendor", "ACME\n"},
+                                        {"product_serial", "X\t1\n"},
+                                        {"product_uuid", "9a0c1cf0-0000-4000-8000-123456789abc\n"},
+                                        {"board_name", "Board\n"},
+                                        {"board_version", "  \n"},
+                                        {"chassis_asset_tag", "7\n"}})
+        write(fmt::format("host/sys/class/dmi/id/{}", file), content);
+    const auto line = line_here();
+    for (const char* words : {"type=0,vendor=Example,, Inc.,date=01/02/2020", "type=1,manufacturer=ACME,serial=X1",
+                              "type=2,product=Board", "type=3,asset=7"})
+        EXPECT_NE(line.find(words), line.npos) << words << " in " << line;
+    EXPECT_EQ(line.find("9a0c1cf0"), line.npos);
+}
+
 TEST_F(Opening, PciDevicesAreTakenTogetherAndTheirGroupsAllowed) {
     for (const auto& [address, group] :
          {std::pair{"0000:01:00.0", "12"}, {"0000:02:00.0", "13"}, {"0000:03:10.1", "14"}}) {

@@ -72,6 +72,7 @@ void add_fw_cfg(Argv& line, const Sysinfo& info, std::size_t& number) {
 
 void add_sysinfo(Argv& line) {
     std::size_t number = 0;
+    if (line.config.os.smbios_mode == "host" && line.opened.host_smbios) add_smbios(line, *line.opened.host_smbios);
     for (const auto& info : line.config.sysinfos) {
         if (info.type == "smbios" && line.config.os.smbios_mode == "sysinfo") add_smbios(line, info);
         if (info.type == "fwcfg") add_fw_cfg(line, info, number);
