@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "qemu/capabilities.hpp"
+#include "qemu/file_names.hpp"
 #include "virtbus/driver.hpp"
 #include "virtbus/fd.hpp"
 #include "virtbus/task.hpp"
@@ -29,11 +30,12 @@ struct UnreadImage {
 struct CommandLine {
     std::vector<std::string> argv;  ///< argv[0] is the emulator's absolute path
     std::map<std::string, std::string> environment;
-    std::vector<std::pair<int, int>> fds;  ///< descriptor here, number there
-    std::vector<Fd> owned;                 ///< keeps `fds` open until the process has them
+    std::vector<std::pair<int, int>> fds;     ///< descriptor here, number there
+    std::vector<Fd> owned;                    ///< keeps `fds` open until the process has them
     std::map<std::string, ImageFile> images;  ///< local ones, by the names of their nodes
-    bool needs_network = false;            ///< opens AF_INET sockets itself (user networking, VNC on TCP, tcp consoles)
-    std::vector<std::string> devices;      ///< device nodes it opens itself, e.g. /dev/kvm
+    FileNames files;
+    bool needs_network = false;        ///< opens AF_INET sockets itself (user networking, VNC on TCP, tcp consoles)
+    std::vector<std::string> devices;  ///< device nodes it opens itself, e.g. /dev/kvm
     std::vector<UnreadImage> unread;
     std::vector<std::string> given;    ///< those of them that nobody else uses: they become its user's
     std::vector<std::string> folders;  ///< made for it alone; they become its user's

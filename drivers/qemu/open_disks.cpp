@@ -4,10 +4,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <map>
 #include <set>
 
 #include "common/image_header.hpp"
 #include "qemu/image_levels.hpp"
+#include "qemu/images/image_lock.hpp"
 #include "qemu/opening.hpp"
 #include "qemu/overlay.hpp"
 #include "virtbus/error.hpp"
@@ -31,14 +33,31 @@ ImageFormat format_of(const std::string& word, const std::string& path) {
     return *format;
 }
 
+using Identity = std::pair<dev_t, ino_t>;
+
+/// One image of one disk.
+struct User {
+    std::string disk, path;
+    ImageUse use;
+};
+using Users = std::multimap<Identity, User>;
+
 struct Seen {
     ImageHeader header;
-    std::pair<dev_t, ino_t> identity;
+    Identity identity;
     bool block_device = false;
 };
 
-Seen examine(const Fd& fd, const std::string& path, ImageFormat format) {
+Seen examine(const Fd& fd, const User& user, ImageFormat format) {
+    const auto& path = user.path;
     Seen seen;
+    try {
+        require_free(fd.get(), path, user.use);
+    } catch (const Error& error) {
+        throw Error{error.code(),
+                    fmt::format("disk '{}': {}; end that first, or let all who use it share it with <shareable/>",
+                                user.disk, error.what())};
+    }
     seen.header = common::read_image_header(fd.get(), path, format);
     struct stat status{};
     if (::fstat(fd.get(), &status) == 0) seen.identity = {status.st_dev, status.st_ino};
@@ -76,7 +95,8 @@ Task<> open_socket(Opening& opening, std::string key, std::string path) {
 /// One disk while its chain is opened.
 class ChainOpener {
 public:
-    ChainOpener(Opening& opening, const Disk& disk) : opening_{opening}, disk_{disk}, chain_{written_levels(disk)} {}
+    ChainOpener(Opening& opening, const Disk& disk, Users& users)
+        : opening_{opening}, disk_{disk}, users_{users}, chain_{written_levels(disk)} {}
 
     Task<> run() {
         for (std::size_t level = 0;; ++level) {
@@ -138,13 +158,16 @@ private:
 
     Task<> read_header(std::size_t level, OpenedFile& file, const ImageLevel* said) {
         const ImageFormat format = format_of(file.format, file.path);
-        const Seen seen = co_await opening_.work(
-            fmt::format("reading the header of image '{}'", file.path),
-            [fd = duplicate(file.fd), path = file.path, format] { return examine(fd, path, format); });
+        const User user{
+            disk_.target.dev, file.path, {.writes = !file.read_only, .shared = level == 0 && disk_.shareable}};
+        const Seen seen =
+            co_await opening_.work(fmt::format("reading the header of image '{}'", file.path),
+                                   [fd = duplicate(file.fd), user, format] { return examine(fd, user, format); });
         check_image(seen.header, file, said);
         if (!identities_.insert(seen.identity).second)
             refuse(
                 fmt::format("disk '{}': its chain of backing files comes back to '{}'", disk_.target.dev, file.path));
+        require_no_rival(seen.identity, user);
         file.size = seen.header.virtual_size;
         file.block_device = seen.block_device;
         next_path_.clear();
@@ -157,6 +180,18 @@ private:
         }
         file.backing_file = level + 1 < chain_.levels.size() ? path_of(chain_.levels[level + 1]) : next_path_;
         if (!seen.header.data_file.empty()) co_await open_data_file(level, file, seen.header.data_file);
+    }
+
+    /// Two disks of one machine are to each other as two machines.
+    void require_no_rival(const Identity& identity, const User& user) {
+        for (auto [other, end] = users_.equal_range(identity); other != end; ++other)
+            if (!user.use.suits(other->second.use))
+                throw Error{
+                    Code::device_in_use,
+                    fmt::format("disks '{}' and '{}' are both on '{}', which one of them writes; give each its own "
+                                "image, or <shareable/> to both",
+                                other->second.disk, user.disk, user.path)};
+        users_.emplace(identity, user);
     }
 
     /// The format of a backing file that its overlay does not tell: only raw may be guessed.
@@ -230,19 +265,21 @@ private:
 
     Opening& opening_;
     const Disk& disk_;
+    Users& users_;
     const ImageLevels chain_;
-    std::set<std::pair<dev_t, ino_t>> identities_;
+    std::set<Identity> identities_;
     std::string next_path_, next_format_, last_path_;  // what the image just read names; its own path
 };
 
 }  // namespace
 
 Task<> open_disks(Opening& opening) {
+    Users users;
     for (const auto& disk : opening.config.devices.disks) {
         check_sources(disk);
         if (!disk.source || disk.target.tray == "open" || written_levels(disk).levels.empty()) continue;
         if (disk.type != StorageType::vhostuser) {
-            ChainOpener chain{opening, disk};
+            ChainOpener chain{opening, disk, users};
             co_await chain.run();
             continue;
         }

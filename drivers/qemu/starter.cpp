@@ -222,7 +222,7 @@ void tell_missing(const GuestCore& core, const std::vector<Disk>& before) {
 
 /// From the opened resources to a guest that runs. What has been made is in `core` for the undo.
 Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilities> capabilities,
-              const HelperPrograms& programs, StartRequest& request) {
+              const HelperPrograms& programs, StartRequest& request, FileNames& files) {
     auto& ports = core->ports;
     auto& record = core->record;
     require_none_left(ports, core->who(), core->config.uuid);
@@ -248,6 +248,7 @@ Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilitie
     const auto log = co_await request.resources.open_log(record.log);
     record.log_start = file_size(log.get());
     auto line = command_line(core->config, *capabilities, opened, MonitorSocket{listening.get(), {}});
+    files = std::move(line.files);
     note_parts(record, line);
     // The questions wait in the socket for QEMU to come up and read them.
     core->connect();
@@ -375,8 +376,9 @@ Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const G
     else
         core->life.set(State::running, "booted");
     std::exception_ptr failure;
+    FileNames files;
     try {
-        co_await launch(core, std::move(capabilities), *core->programs, request);
+        co_await launch(core, std::move(capabilities), *core->programs, request, files);
     } catch (...) {
         failure = std::current_exception();
     }
@@ -384,8 +386,8 @@ Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const G
         const auto words = co_await undo(core);
         if (!words.empty())
             throw Error{Code::hypervisor_failed,
-                        fmt::format("QEMU of {} ended while starting: {}", core->who(), words)};
-        std::rethrow_exception(failure);
+                        fmt::format("QEMU of {} ended while starting: {}", core->who(), with_paths(words, files))};
+        rethrow_with_paths(failure, files);
     }
     core->apply({});
     core->publish();

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "qemu/console.hpp"
+#include "qemu/file_names.hpp"
 #include "qemu/guest_record.hpp"
 #include "qemu/host_topology.hpp"
 #include "qemu/live_config.hpp"
@@ -56,6 +57,13 @@ TEST(UnreadImages, EndTheirChainsInTheLiveDefinition) {
     EXPECT_FALSE(config.devices.disks[0].backing_store[0].type);
     ASSERT_EQ(config.devices.disks[1].backing_store[0].backing_store.size(), 1u);
     EXPECT_TRUE(config.devices.disks[2].backing_store.empty());
+}
+
+TEST(FileNames, StandWhereQemuSpeaksOfSets) {
+    const FileNames files{{"/dev/fdset/3", "/images/a.qcow2"}, {"/dev/fdset/31", "/images/b.qcow2"}};
+    EXPECT_EQ(with_paths("Could not open '/dev/fdset/31' below [/dev/fdset/3]", files),
+              "Could not open '/images/b.qcow2' below [/images/a.qcow2]");
+    EXPECT_EQ(with_paths("/dev/fdset/ /dev/fdset/7 /dev/fdset/3", files), "/dev/fdset/ /dev/fdset/7 /images/a.qcow2");
 }
 
 TEST(GuestRecord, SurvivesItsText) {

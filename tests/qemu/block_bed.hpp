@@ -94,7 +94,8 @@ public:
     void adopt(Record record) {
         leave();
         GuestEnd end;
-        core = bed.run(qemu::adopt_guest(bed.host.ports, scope, bed.times, std::move(record.config),
+        core = bed.run(qemu::adopt_guest(bed.host.ports, scope, bed.times,
+                                         std::make_shared<const qemu::HelperPrograms>(), std::move(record.config),
                                          qemu::GuestRecord::from_text(record.state), events, end));
         ASSERT_TRUE(core);
         events.core = core.get();

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Real guests on storage that is more than a file: encrypted images, servers on this host, disks that forget.
 #include <fmt/format.h>
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
@@ -10,6 +14,9 @@
 
 namespace virtbus::tests {
 namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
 
 struct KeyedResources final : PlainResources {
     Task<std::string> secret(SecretRef) override { co_return key; }
@@ -26,7 +33,11 @@ public:
     Server(const Server&) = delete;
     Server& operator=(const Server&) = delete;
     ~Server() {
-        if (pid_ > 1) ::kill(pid_, SIGKILL);
+        if (pid_ <= 1) return;
+        const Fd process{static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0))};
+        ::kill(pid_, SIGKILL);
+        pollfd gone{process.get(), POLLIN, 0};
+        ::poll(&gone, 1, -1);  // its locks go with it
     }
 
 private:
@@ -56,10 +67,14 @@ protected:
         return disk;
     }
     /// What QEMU says of the start; "" when the guest ran.
-    std::string start(const Disk& disk) {
+    std::string start(const Disk& disk, std::optional<Disk> second = {}) {
         auto config = QemuBed::bare();
         config.memory_backing.emplace().access_mode = "shared";
         config.devices.disks.push_back(disk);
+        if (second) {
+            second->target.dev = "vdb";
+            config.devices.disks.push_back(*second);
+        }
         Notes notes;
         bed.run(complete(*bed.driver, config));
         StartRequest request{.config = std::move(config),
@@ -100,6 +115,49 @@ TEST_F(StorageGuest, OpensEncryptedImagesWithTheRightKeyOnly) {
         resources.key = "guessed";
         EXPECT_NE(start(safe).find("password"), std::string::npos) << format;
     }
+}
+
+TEST_F(StorageGuest, AnImageThatSomebodyElseWritesIsRefusedByItsName) {
+    run("qemu-img create -f qcow2 base.qcow2 1M");
+    run("qemu-img create -f qcow2 -b base.qcow2 -F qcow2 above.qcow2");
+    const auto base = disk(path("base.qcow2"), "qcow2"), above = disk(path("above.qcow2"), "qcow2");
+    auto reader = base, sharer = disk(path("base.qcow2"), "raw");
+    reader.readonly = true;
+    sharer.shareable = true;
+    {
+        const Server writer{
+            fmt::format("qemu-nbd --fork --pid-file={0}/pid -t -k {0}/nbd.sock {0}/base.qcow2", bed.host.folder.path()),
+            path("pid")};
+        for (const auto& each : {base, above, reader, sharer})
+            EXPECT_THAT(start(each), AllOf(HasSubstr("disk 'vda'"), HasSubstr(path("base.qcow2")),
+                                           HasSubstr("in use by another process")));
+    }
+    {
+        const Server other{fmt::format("qemu-nbd --fork --pid-file={0}/pid -r -t -k {0}/nbd.sock {0}/base.qcow2",
+                                       bed.host.folder.path()),
+                           path("pid")};
+        EXPECT_EQ(start(reader), "");
+        EXPECT_EQ(start(above), "") << "both only read it";
+        EXPECT_THAT(start(base), HasSubstr("in use by another process"));
+    }
+    EXPECT_EQ(start(base), "");
+}
+
+TEST_F(StorageGuest, TwoDisksOnOneImageAreRefusedUnlessTheyShareIt) {
+    run("qemu-img create -f qcow2 base.qcow2 1M");
+    run("qemu-img create -f qcow2 -b base.qcow2 -F qcow2 above.qcow2");
+    run("qemu-img create -f raw shared.img 1M");
+    ASSERT_EQ(::symlink("base.qcow2", path("other.qcow2").c_str()), 0);
+    const auto base = disk(path("base.qcow2"), "qcow2"), other = disk(path("other.qcow2"), "qcow2"),
+               above = disk(path("above.qcow2"), "qcow2");
+    for (const auto& second : {base, other, above})
+        EXPECT_THAT(start(base, second), AllOf(HasSubstr("'vda' and 'vdb'"), HasSubstr("<shareable/>")));
+    auto reader = base, sharer = disk(path("shared.img"), "raw");
+    reader.readonly = true;
+    EXPECT_EQ(start(reader, reader), "");
+    EXPECT_EQ(start(reader, above), "");
+    sharer.shareable = true;
+    EXPECT_EQ(start(sharer, sharer), "");
 }
 
 TEST_F(StorageGuest, ReachesAnNbdServerThroughASocketThatTheDaemonConnected) {

@@ -68,7 +68,9 @@ std::string Argv::fdset(OpenedFile& file) {
     };
     add(file.fd);
     add(file.reader);
-    return fmt::format("/dev/fdset/{}", set);
+    auto name = fmt::format("/dev/fdset/{}", set);
+    out.files.emplace(name, file.path);
+    return name;
 }
 
 std::string Argv::proc_path(OpenedFile& file) {

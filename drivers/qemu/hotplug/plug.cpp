@@ -143,7 +143,7 @@ Task<> plug(CorePtr core, Known known, PlugPlan plan, Resources& resources, std:
             }
             core->tell_config();
         }
-        std::rethrow_exception(failure);
+        rethrow_with_paths(failure, prepared.line.files);
     }
     for (const auto& [alias, parts] : behind) core->record.parts[alias] = texts(parts);
     bool memory = false;

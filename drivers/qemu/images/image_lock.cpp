@@ -28,7 +28,7 @@ bool lock(int fd, int command, short type, off_t byte, off_t count, short& found
     return done;
 }
 
-void require_free(int fd, const std::string& path, std::initializer_list<off_t> bytes) {
+void require_unlocked(int fd, const std::string& path, std::initializer_list<off_t> bytes) {
     short found = F_UNLCK;
     for (const off_t byte : bytes)
         if (lock(fd, F_OFD_GETLK, F_WRLCK, byte, 1, found) && found != F_UNLCK)
@@ -43,7 +43,12 @@ void release(int fd) {
 }  // namespace
 
 void require_unused(int fd, const std::string& path) {
-    require_free(fd, path, {may_write, may_resize});
+    require_unlocked(fd, path, {may_write, may_resize});
+}
+
+void require_free(int fd, const std::string& path, ImageUse use) {
+    if (!use.shared) require_unlocked(fd, path, {may_write});
+    if (use.writes) require_unlocked(fd, path, {no_writer});
 }
 
 ImageHold::ImageHold(int fd, const std::string& path) : fd_{fd} {
@@ -51,7 +56,7 @@ ImageHold::ImageHold(int fd, const std::string& path) : fd_{fd} {
     for (const off_t byte : {may_read, may_write, may_resize, no_writer, no_resizer})
         lock(fd, F_OFD_SETLK, F_RDLCK, byte, 1, ignored);
     try {
-        require_free(fd, path, {no_reader, no_writer, no_resizer, may_write, may_resize});
+        require_unlocked(fd, path, {no_reader, no_writer, no_resizer, may_write, may_resize});
     } catch (...) {
         release(fd_);
         throw;

@@ -6,8 +6,17 @@
 
 namespace virtbus::qemu {
 
+/// What somebody wants to do with an image, and what he lets others do meanwhile.
+struct ImageUse {
+    bool writes = false;
+    bool shared = false;  ///< others may write it at the same time
+    bool suits(const ImageUse& other) const { return (!other.writes || shared) && (!writes || other.shared); }
+};
+
 /// DeviceInUse, naming the path, when somebody writes the image. A file that cannot tell counts as unused.
 void require_unused(int fd, const std::string& path);
+/// The same when a QEMU that uses it so would not get its locks.
+void require_free(int fd, const std::string& path, ImageUse use);
 
 /// Has the image as a QEMU has it that writes it and lets nobody else write. The descriptor stays the caller's.
 class ImageHold {
