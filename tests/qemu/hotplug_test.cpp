@@ -284,7 +284,7 @@ TEST_F(Hotplug, ACdromGetsAnotherMedium) {
     bytes.l_len = 200;
     ASSERT_EQ(::fcntl(taken.get(), F_OFD_SETLK, &bytes), 0);
     const auto before = inventory();
-    EXPECT_EQ(refusal([&] { change(folder_.path() + "/taken.iso"); }).first, Code::hypervisor_failed);
+    EXPECT_EQ(refusal([&] { change(folder_.path() + "/taken.iso"); }).first, Code::device_in_use);
     EXPECT_TRUE(guest_->config().devices.disks[0].source->file.ends_with("c.iso"));
     EXPECT_EQ(inventory(), before);
     bed_.stop(*guest_, notes_);
