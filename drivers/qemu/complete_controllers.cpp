@@ -171,10 +171,23 @@ void check_usb(const std::vector<Controller>& all, const Controller& controller)
         refuse(controller, fmt::format("it has {} ports; {} is the most", *controller.ports, most_ports));
 }
 
-void check_root(const Controller& controller, const Chipset& chipset) {
+void check_root(const std::vector<Controller>& all, const Controller& controller, const Chipset& chipset) {
     if (!controller.model.ends_with("-root")) return;
     if (controller.index.value_or(0) != 0 && chipset.kind != Chipset::Kind::pseries)
         refuse(controller, "this machine has one root bus, which has the index 0");
+    const bool pseries = chipset.kind == Chipset::Kind::pseries, first = controller.index.value_or(0) == 0;
+    if (pseries && first && controller.target && controller.target->node)
+        refuse(controller, "the first host bridge is of no NUMA node; more of them may be");
+    constexpr unsigned most_bridges = 31;
+    if (pseries && controller.target && controller.target->index &&
+        (first != (*controller.target->index == 0) || *controller.target->index > most_bridges))
+        refuse(controller, fmt::format("<target index='{}'>: of the first host bridge it is 0, of others 1 to {}",
+                                       *controller.target->index, most_bridges));
+    if (pseries && std::any_of(all.begin(), all.end(), [&](auto& other) {
+            return &other != &controller && other.type == ControllerType::pci && other.target && controller.target &&
+                   controller.target->index && other.target->index == controller.target->index;
+        }))
+        refuse(controller, fmt::format("<target index='{}'> is that of another, too", *controller.target->index));
     if (controller.info.address) refuse(controller, "a root bus is on no other, so it has no <address>");
     const bool told = controller.target && controller.target->hotplug;
     if (told && chipset.kind != Chipset::Kind::pc)
@@ -184,7 +197,7 @@ void check_root(const Controller& controller, const Chipset& chipset) {
 void check_models(const DomainConfig& config, const Chipset& chipset) {
     for (const auto& controller : config.devices.controllers) {
         if (controller.type == ControllerType::usb) check_usb(config.devices.controllers, controller);
-        if (controller.type == ControllerType::pci) check_root(controller, chipset);
+        if (controller.type == ControllerType::pci) check_root(config.devices.controllers, controller, chipset);
         if (controller.type == ControllerType::pci && !is_pci_model(controller.model))
             throw Error{Code::unsupported_configuration,
                         fmt::format("{} needs a model, e.g. 'pcie-root-port'", name_of(controller))};
@@ -203,6 +216,14 @@ void check_models(const DomainConfig& config, const Chipset& chipset) {
         if (controller.type == ControllerType::fdc && controller.index.value_or(0) > 0)
             throw Error{Code::unsupported_configuration, "a machine has only one floppy controller"};
     }
+}
+
+/// pseries' host bridges have a number of their own, from which their places in memory follow.
+unsigned next_bridge(const std::vector<Controller>& all) {
+    unsigned number = 1;
+    const auto taken = [&](const Controller& other) { return other.target && other.target->index == number; };
+    while (std::any_of(all.begin(), all.end(), taken)) ++number;
+    return number;
 }
 
 }  // namespace
@@ -257,7 +278,7 @@ void complete_pci_controllers(DomainConfig& config, const Chipset& chipset) {
         if (controller.model.ends_with("expander-bus")) bus_numbers.insert(*target().bus_nr);
         if (chipset.kind == Chipset::Kind::pseries && controller.model == "pci-root") {
             if (controller.model_name.empty()) controller.model_name = "spapr-pci-host-bridge";
-            if (!target().index) target().index = index;
+            if (!target().index) target().index = index == 0 ? 0 : next_bridge(config.devices.controllers);
         }
     }
 }

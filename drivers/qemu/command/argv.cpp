@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 
 #include "virtbus/error.hpp"
@@ -130,6 +131,7 @@ void Argv::place_pci(Json& device, const PciAddress& address) {
 
 void Argv::place(Json& device, const DeviceInfo& info) {
     if (!info.alias.empty()) device.set("id", info.alias);
+    if (has_own_loadparm(capabilities)) device.set_text("loadparm", info.loadparm);
     if (const auto* pci = info.address_as<PciAddress>()) {
         place_pci(device, *pci);
         if (pci->zpci_uid && chipset.kind == Chipset::Kind::s390)
@@ -166,15 +168,19 @@ void Argv::place(Json& device, const DeviceInfo& info) {
 
 void Argv::place_scsi(Json& device, const DriveAddress& at) const {
     device.set("bus", bus_of(ControllerType::scsi, at.controller));
-    const bool narrow = std::ranges::any_of(config.devices.controllers, [&](const Controller& each) {
-        return each.type == ControllerType::scsi && each.index.value_or(0) == at.controller && each.model == "lsilogic";
+    // Their units are targets of the narrow bus.
+    constexpr std::array narrow_models{"lsilogic", "am53c974", "dc390"};
+    const auto narrow = std::ranges::find_if(config.devices.controllers, [&](const Controller& each) {
+        return each.type == ControllerType::scsi && each.index.value_or(0) == at.controller &&
+               std::ranges::count(narrow_models, each.model);
     });
-    if (narrow && (at.target > 0 || at.unit > 6))
+    const bool is_narrow = narrow != config.devices.controllers.end();
+    if (is_narrow && (at.target > 0 || at.unit > 6))
         throw Error{Code::unsupported_configuration,
-                    fmt::format("target {}, unit {} of scsi controller {}: the model 'lsilogic' has target 0 and the "
+                    fmt::format("target {}, unit {} of scsi controller {}: the model '{}' has target 0 and the "
                                 "units 0 to 6; take the model 'virtio-scsi' or another place",
-                                at.target, at.unit, at.controller)};
-    if (narrow)
+                                at.target, at.unit, at.controller, narrow->model)};
+    if (is_narrow)
         device.set("scsi-id", at.unit);
     else
         device.set("channel", at.bus).set("scsi-id", at.target).set("lun", at.unit);
@@ -187,6 +193,10 @@ std::optional<unsigned> Argv::boot_index(const DeviceInfo& info, std::string_vie
     const unsigned index = turn->second;
     boot_.erase(turn);
     return index;
+}
+
+bool has_own_loadparm(const Capabilities& known) {
+    return known.version >= 9002000;
 }
 
 void set_virtio(Json& device, const VirtioOptions& options) {

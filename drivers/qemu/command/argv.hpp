@@ -70,6 +70,8 @@ private:
     unsigned sets_;
 };
 
+/// Each device says what the firmware of s390x is to load from it; before, the machine said it for the first one.
+bool has_own_loadparm(const Capabilities& known);
 void set_virtio(Json& device, const VirtioOptions& options);
 template <class Driver>
 void set_virtio(Json& device, const std::optional<Driver>& driver) {

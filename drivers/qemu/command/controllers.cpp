@@ -42,7 +42,7 @@ std::string device_of(const std::array<Model, n>& models, const Controller& cont
                             controller.index.value_or(0), controller.model)};
 }
 
-Json pci_controller(const Argv& line, const Controller& controller) {
+Json pci_controller(const Controller& controller) {
     Json device;
     const ControllerTarget none;
     const auto& target = controller.target ? *controller.target : none;
@@ -52,7 +52,7 @@ Json pci_controller(const Argv& line, const Controller& controller) {
     if (controller.model == "pcie-root-port" || controller.model == "pcie-switch-downstream-port")
         device.set("port", target.port).set("chassis", target.chassis).set("hotplug", target.hotplug);
     if (controller.model.ends_with("expander-bus")) device.set("bus_nr", target.bus_nr).set("numa_node", target.node);
-    if (line.chipset.kind == Chipset::Kind::pseries) device.set("index", target.index);
+    if (controller.model == "pci-root") device.set("index", target.index).set("numa_node", target.node);
     return device;
 }
 
@@ -106,7 +106,7 @@ Json device_for(Argv& line, const Controller& controller) {
     Json device;
     switch (controller.type) {
         case ControllerType::pci:
-            return pci_controller(line, controller);
+            return pci_controller(controller);
         case ControllerType::usb:
             device.set("driver", device_of(usb_models, controller));
             set_xhci_ports(device, controller);

@@ -191,7 +191,6 @@ void add_disk(Argv& line, const Disk& disk, const std::string& node) {
         add_floppy_turn(line, *disk.info.address_as<DriveAddress>(), turn);
     else
         device.set("bootindex", turn);
-    device.set_text("loadparm", disk.info.loadparm);
     set_details(device, disk);
     line.device(device, disk.info.alias);
 }
