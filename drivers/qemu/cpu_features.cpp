@@ -9,7 +9,7 @@
 namespace virtbus::qemu {
 
 std::string feature_name(const std::string& name) {
-    constexpr std::array no_switch{"cmt", "mbm_total", "mbm_local", "osxsave", "ospke"};
+    constexpr std::array no_switch{"cmt", "mbm_total", "mbm_local", "osxsave", "ospke", "pconfig"};
     if (std::ranges::count(no_switch, name)) return {};
     if (name == "pclmuldq") return "pclmulqdq";
     if (name == "sse4_1" || name == "sse4-1") return "sse4.1";

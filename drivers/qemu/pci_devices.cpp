@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "qemu/pci_devices.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <tuple>
 
 #include "qemu/device_list.hpp"
+#include "virtbus/error.hpp"
 
 namespace virtbus::qemu {
 
@@ -15,10 +18,18 @@ namespace {
 class Needs {
 public:
     explicit Needs(const Chipset& chipset)
-        : pci_{pci_device | hotpluggable}, pcie_{chipset.pcie() ? pcie_device | hotpluggable : pci_} {}
+        : pci_{pci_device | hotpluggable},
+          pcie_{chipset.pcie() ? pcie_device | hotpluggable : pci_},
+          only_pci_{chipset.kind == Chipset::Kind::pc || chipset.kind == Chipset::Kind::q35} {}
 
     void add(DeviceInfo& info, unsigned connects, std::string name) {
-        if (connects == 0 || (info.address && !info.address_as<PciAddress>())) return;
+        if (connects == 0) return;
+        if (info.address && !info.address_as<PciAddress>()) {
+            if (only_pci_ && !info.address_as<UnassignedAddress>())
+                throw Error{Code::unsupported_configuration,
+                            fmt::format("{}: its <address> is of another type than 'pci'", name)};
+            return;
+        }
         out.push_back({&info, connects, std::move(name)});
     }
     unsigned pci() const { return pci_; }
@@ -32,6 +43,7 @@ public:
 
 private:
     unsigned pci_, pcie_;
+    bool only_pci_;  ///< others may have a transport of their own for these
 };
 
 unsigned need_of(const Controller& controller, const Needs& needs, const Chipset& chipset) {

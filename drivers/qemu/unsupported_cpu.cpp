@@ -107,6 +107,10 @@ void check_cpu(const DomainConfig& config, const Capabilities& known, Problems& 
     const bool like_host = cpu.mode == "host-passthrough" || cpu.mode == "maximum";
     if (cpu.cache && cpu.cache->mode == "passthrough" && !like_host)
         problems.emplace_back("cpu cache mode passthrough: needs cpu mode host-passthrough or maximum");
+    if (cpu.cache && cpu.cache->mode == "passthrough" && cpu.cache->level)
+        problems.emplace_back("cpu cache mode passthrough: is for all levels; leave the level out");
+    if (cpu.maxphysaddr && cpu.maxphysaddr->mode == "passthrough" && cpu.maxphysaddr->bits)
+        problems.emplace_back("cpu maxphysaddr mode passthrough: takes the host's bits; a limit may lower them");
     if (cpu.cache && !x86) problems.emplace_back("cpu cache: QEMU lets it be chosen on x86 only");
     if (cpu.cache && cpu.cache->level && cpu.cache->mode == "emulate" && *cpu.cache->level != 3)
         problems.emplace_back("cpu cache mode emulate: QEMU emulates level 3 only");
@@ -117,6 +121,15 @@ void check_cpu(const DomainConfig& config, const Capabilities& known, Problems& 
         problems.push_back(fmt::format("cpu deprecated_features: {} does not tell which they are", known.binary));
     if (cpu.topology && cpu.topology->dies.value_or(1) > 1 && !x86)
         problems.emplace_back("cpu topology: dies are for x86 machines only");
+    if (cpu.topology && chipset_of(config).kind == Chipset::Kind::pseries &&
+        config.vcpu_current.value_or(0) % cpu.topology->threads)
+        problems.push_back(fmt::format("{} vcpus at the start: on pseries cores come as a whole, of {} threads",
+                                       *config.vcpu_current, cpu.topology->threads));
+    const auto* sve = find_feature(cpu, "sve");
+    if (sve && !wanted(*sve) && std::ranges::any_of(cpu.features, [&](auto& feature) {
+            return &feature != sve && feature.name.starts_with("sve") && wanted(feature);
+        }))
+        problems.emplace_back("cpu features: vector lengths (sve...) are required, but sve is disabled");
     if (cpu.topology && cpu.topology->threads > 1 && config.type != "kvm" &&
         chipset_of(config).kind == Chipset::Kind::pseries)
         problems.emplace_back("cpu topology: TCG has one thread a core on pseries");
@@ -143,6 +156,14 @@ void check_hypervisor_features(const DomainConfig& config, const Capabilities& k
         problems.emplace_back("features smm: the size of tseg is in whole MiB");
     if (features.smm && features.smm->tseg && !features.smm->on())
         problems.emplace_back("features smm: tseg is given, but smm is off");
+    const bool of_pseries = features.hpt || features.htm || features.nested_hv || features.ccf_assist ||
+                            !features.cfpc.empty() || !features.sbbc.empty() || !features.ibs.empty();
+    if (of_pseries && chipset_of(config).kind != Chipset::Kind::pseries)
+        problems.emplace_back(
+            "features hpt, htm, nested-hv, ccf-assist, cfpc, sbbc, ibs: for the machine pseries only");
+    const bool acpi = features.acpi && features.acpi->on();
+    if (acpi && config.os.arch == "riscv64" && known.version < 8000000)
+        problems.push_back(fmt::format("features acpi: {} has no ACPI for riscv64; it needs QEMU 8.0", known.binary));
     if (features.gic && !features.gic->version.empty() && chipset_of(config).kind != Chipset::Kind::virt)
         problems.emplace_back("features gic: for the machine virt of ARM only");
     if (features.gic && features.gic->version == "host" && !kvm)

@@ -312,6 +312,17 @@ void check_rest(const DomainConfig& config, Problems& problems) {
             problems.push_back(fmt::format("iommu {}: needs the machine q35", iommu.model));
         if (iommu.model == "smmuv3" && (chipset.kind != Chipset::Kind::virt || config.os.arch == "riscv64"))
             problems.emplace_back("iommu smmuv3: needs the machine virt of ARM");
+        if (iommu.model == "virtio" && chipset.kind != Chipset::Kind::q35 &&
+            (chipset.kind != Chipset::Kind::virt || config.os.arch == "riscv64"))
+            problems.emplace_back("iommu virtio: needs the machine q35, or virt of ARM");
+        const auto* at = iommu.info.address_as<PciAddress>();
+        if (iommu.model == "virtio" && at && at->bus != 0)
+            problems.emplace_back("iommu virtio: it is on the root bus (bus 0)");
+        const bool words = iommu.driver && (iommu.driver->caching_mode || iommu.driver->eim || iommu.driver->aw_bits ||
+                                            iommu.driver->dma_translation);
+        if (words && iommu.model != "intel")
+            problems.push_back(fmt::format(
+                "iommu {}: caching_mode, eim, aw_bits and dma_translation are for model intel", iommu.model));
         if (iommu.model == "virtio" && chipset.x86() && !acpi)
             problems.emplace_back("iommu virtio: needs <features><acpi/>");
         if (iommu.driver && iommu.driver->xtsup) problems.emplace_back("iommu with xtsup: needs QEMU 9.2");
@@ -322,8 +333,9 @@ void check_rest(const DomainConfig& config, Problems& problems) {
     if (config.os.smbios_mode == "sysinfo" &&
         std::ranges::none_of(config.sysinfos, [](auto& info) { return info.type == "smbios"; }))
         problems.emplace_back("smbios mode sysinfo: there is no <sysinfo type='smbios'>");
-    if (config.launch_security && config.launch_security->type == "sev" && (config.type != "kvm" || !chipset.x86()))
-        problems.emplace_back("launchSecurity sev: needs an x86 guest of type kvm");
+    if (config.launch_security && config.launch_security->type != "s390-pv" && (config.type != "kvm" || !chipset.x86()))
+        problems.push_back(
+            fmt::format("launchSecurity {}: needs an x86 guest of type kvm", config.launch_security->type));
     if (config.launch_security && config.launch_security->type == "s390-pv" && chipset.kind != Chipset::Kind::s390)
         problems.emplace_back("launchSecurity s390-pv: is for s390x");
 }

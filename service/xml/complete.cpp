@@ -311,6 +311,12 @@ bool is_alias(std::string_view name) {
     return name.find_first_not_of(allowed) == name.npos || !name.starts_with("ua-");
 }
 
+/// Eight characters of those that the firmware of s390x knows.
+bool is_loadparm(std::string_view text) {
+    constexpr std::string_view allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789. ";
+    return text.size() <= 8 && text.find_first_not_of(allowed) == text.npos;
+}
+
 void complete_boot(DomainConfig& config) {
     std::set<std::uint32_t> orders;
     std::set<std::string> aliases;
@@ -322,6 +328,8 @@ void complete_boot(DomainConfig& config) {
         if (&info == twin && info.alias == d.serials.front().info.alias) return;
         if (info.boot_order && !orders.insert(*info.boot_order).second)
             broken("boot order {} is given to two devices", *info.boot_order);
+        if (!is_loadparm(info.loadparm))
+            broken("<boot loadparm='{}'>: it is of up to 8 letters, digits, dots and spaces", info.loadparm);
         if (info.alias.starts_with("ua-") && !aliases.insert(info.alias).second)
             broken("alias '{}' is given to two devices", info.alias);
     });

@@ -49,6 +49,18 @@ void add_x86(const Argv& line, KeyValues& machine) {
     if (config.os.bios && config.os.bios->useserial.value_or(false)) machine.add("graphics", false);
 }
 
+/// What the firmware of s390x loads from the device that it boots first.
+std::string loadparm_of(const DomainConfig& config) {
+    const DeviceInfo* first = nullptr;
+    const auto look = [&](const auto& list) {
+        for (const auto& device : list)
+            if (device.info.boot_order && (!first || *device.info.boot_order < *first->boot_order))
+                first = &device.info;
+    };
+    look(config.devices.disks), look(config.devices.interfaces), look(config.devices.hostdevs);
+    return first ? first->loadparm : std::string{};
+}
+
 void add_features(const Argv& line, KeyValues& machine) {
     const DomainConfig& config = line.config;
     const Features none;
@@ -57,7 +69,8 @@ void add_features(const Argv& line, KeyValues& machine) {
     if (line.chipset.kind == Chipset::Kind::virt && features.gic)
         machine.add_text("gic-version", features.gic->version);
     const bool knows_acpi = line.chipset.kind == Chipset::Kind::pc || line.chipset.kind == Chipset::Kind::q35 ||
-                            (line.chipset.kind == Chipset::Kind::virt && config.os.arch != "riscv64");
+                            (line.chipset.kind == Chipset::Kind::virt &&
+                             (config.os.arch != "riscv64" || line.capabilities.version >= 8000000));
     if (knows_acpi) machine.add("acpi", features.acpi && features.acpi->on());
     if (!features.ioapic_driver.empty())
         machine.add("kernel_irqchip", features.ioapic_driver == "kvm" ? "on" : "split");
@@ -65,6 +78,9 @@ void add_features(const Argv& line, KeyValues& machine) {
         if (features.hpt)
             machine.add_text("resize-hpt", features.hpt->resizing)
                 .add("cap-hpt-max-page-size", features.hpt->maxpagesize);
+        // A host CPU that plays an older one.
+        if (config.cpu && config.cpu->mode == "host-model" && config.cpu->model)
+            machine.add_text("max-cpu-compat", config.cpu->model->name);
         add_switch(machine, "cap-htm", features.htm);
         add_switch(machine, "cap-nested-hv", features.nested_hv);
         add_switch(machine, "cap-ccf-assist", features.ccf_assist);
@@ -72,6 +88,8 @@ void add_features(const Argv& line, KeyValues& machine) {
              {std::pair{"cap-cfpc", features.cfpc}, {"cap-sbbc", features.sbbc}, {"cap-ibs", features.ibs}})
             machine.add_text(name, value);
     }
+    if (line.chipset.kind == Chipset::Kind::s390 && !has_own_loadparm(line.capabilities))
+        machine.add_text("loadparm", loadparm_of(config));
     if (line.chipset.kind == Chipset::Kind::s390 && config.keywrap)
         for (const auto& cipher : config.keywrap->ciphers)
             if (cipher.name == "aes" || cipher.name == "dea") machine.add(cipher.name + "-key-wrap", cipher.state);
@@ -89,12 +107,21 @@ bool add_launch_security(Argv& line) {
         line.object(Json{}.set("qom-type", "s390-pv-guest").set("id", "lsec0"));
         return true;
     }
-    if (security->type != "sev")
-        throw Error{
-            Code::unsupported_configuration,
-            fmt::format("launch security of type '{}' is not supported yet; 'sev' and 's390-pv' are", security->type)};
     Json object;
-    object.set("qom-type", "sev-guest").set("id", "lsec0").set("cbitpos", security->cbitpos);
+    if (security->type == "tdx") {
+        object.set("qom-type", "tdx-guest").set("id", "lsec0").set("attributes", security->policy);
+        object.set_text("mrconfigid", security->mr_config_id).set_text("mrowner", security->mr_owner);
+        line.object(object.set_text("mrownerconfig", security->mr_owner_config));
+        return true;
+    }
+    const bool snp = security->type == "sev-snp";
+    object.set("qom-type", snp ? "sev-snp-guest" : "sev-guest").set("id", "lsec0").set("cbitpos", security->cbitpos);
+    if (snp) {
+        object.set_text("guest-visible-workarounds", security->guest_visible_workarounds);
+        object.set_text("id-block", security->id_block).set_text("id-auth", security->id_auth);
+        object.set_text("host-data", security->host_data).set("author-key-enabled", security->author_key);
+        if (security->vcek) object.set("vcek-disabled", !*security->vcek);
+    }
     object.set("reduced-phys-bits", security->reduced_phys_bits).set("policy", security->policy);
     const auto add_file = [&](const char* option, const std::string& text, const std::string& key) {
         if (text.empty()) return;

@@ -18,19 +18,19 @@ constexpr std::uint64_t mib = 1 << 20;
 std::uint64_t in_whole(std::uint64_t unit, std::uint64_t bytes) {
     return (bytes + unit - 1) / unit * unit;
 }
-std::uint64_t in_whole_mib(std::uint64_t bytes) {
-    return in_whole(mib, bytes);
-}
 /// What the machine counts main memory and its maximum in.
 std::uint64_t memory_unit(const Argv& line) {
     return line.chipset.kind == Chipset::Kind::pseries ? 256 * mib : mib;
 }
-/// A DIMM that is none of a whole number of the machine's blocks is made larger, as libvirt does it.
+/// A DIMM that is none of a whole number of the machine's blocks is made larger, as libvirt does it. What pseries sees
+/// of an NVDIMM is made smaller, for its file must have the rest.
 std::uint64_t size_of(const Argv& line, const MemoryDevice& memory) {
     if (memory.model != "dimm" && memory.model != "nvdimm") return memory.target.size;
-    const bool pseries = line.chipset.kind == Chipset::Kind::pseries;
-    if (memory.model == "nvdimm" && pseries) return memory.target.size;  // its label does not count
-    return in_whole(pseries ? 256 * mib : 2 * mib, memory.target.size);
+    const std::uint64_t unit = line.chipset.kind == Chipset::Kind::pseries ? 256 * mib : 2 * mib;
+    const std::uint64_t label = memory.target.label_size.value_or(0);
+    if (memory.model == "nvdimm" && unit > 2 * mib && memory.target.size >= unit + label)
+        return (memory.target.size - label) / unit * unit + label;
+    return in_whole(unit, memory.target.size);
 }
 
 const HugePage* page_for(const DomainConfig& config, std::optional<unsigned> cell) {
@@ -124,15 +124,17 @@ std::uint64_t devices_size(const DomainConfig& config) {
     return sum;
 }
 
-std::uint64_t main_size(const DomainConfig& config) {
+std::uint64_t main_size(const Argv& line) {
+    const DomainConfig& config = line.config;
+    const std::uint64_t unit = memory_unit(line);
     if (config.cpu && config.cpu->numa && !config.cpu->numa->cells.empty()) {
         std::uint64_t sum = 0;
-        for (const auto& cell : config.cpu->numa->cells) sum += in_whole_mib(cell.memory);
+        for (const auto& cell : config.cpu->numa->cells) sum += in_whole(unit, cell.memory);
         return sum;
     }
     // <memory> counts the DIMMs too.
     const std::uint64_t all = config.memory.value_or(0), others = devices_size(config);
-    return in_whole_mib(all > others ? all - others : all);
+    return in_whole(unit, all > others ? all - others : all);
 }
 
 void add_hmat(Argv& line, const CpuNuma& numa) {
@@ -217,7 +219,8 @@ void add_numa(Argv& line, const CpuNuma& numa) {
     for (const auto& cell : numa.cells) {
         const unsigned node = cell.id.value_or(index++);
         const std::string id = cell.memory ? fmt::format("ram-node{}", node) : std::string{};
-        if (cell.memory) line.object(backend(line, {.id = id, .size = in_whole_mib(cell.memory), .cell = node}));
+        if (cell.memory)
+            line.object(backend(line, {.id = id, .size = in_whole(memory_unit(line), cell.memory), .cell = node}));
         KeyValues value{"node"};
         value.add("nodeid", node);
         if (cell.cpus)
@@ -330,13 +333,13 @@ std::string main_memory_backend(const Argv& line) {
 
 void add_memory(Argv& line) {
     const DomainConfig& config = line.config;
-    KeyValues memory{fmt::format("size={}k", main_size(config) >> 10)};
+    KeyValues memory{fmt::format("size={}k", main_size(line) >> 10)};
     if (config.max_memory)
         memory.add("slots", config.max_memory->slots)
             .add("maxmem", fmt::format("{}k", in_whole(memory_unit(line), config.max_memory->size) >> 10));
     line.arg("-m", memory);
     if (const std::string id = main_memory_backend(line); !id.empty())
-        line.object(backend(line, {.id = id, .size = main_size(config)}));
+        line.object(backend(line, {.id = id, .size = main_size(line)}));
     const bool locked = config.memory_backing && config.memory_backing->locked && !line.runnable();
     line.arg("-overcommit", KeyValues{}.add("mem-lock", locked));
     add_smp(line);
@@ -344,7 +347,14 @@ void add_memory(Argv& line) {
 }
 
 void add_memory_devices(Argv& line) {
-    for (const auto& memory : line.config.devices.memories) add_memory_device(line, memory);
+    // Those that say where they are go first, else QEMU would put the others there.
+    const auto is_placed = [](const MemoryDevice& memory) {
+        const auto* at = memory.info.address_as<DimmAddress>();
+        return (at && at->base) || memory.target.address_base;
+    };
+    for (const bool placed : {true, false})
+        for (const auto& memory : line.config.devices.memories)
+            if (is_placed(memory) == placed) add_memory_device(line, memory);
 }
 
 }  // namespace virtbus::qemu
