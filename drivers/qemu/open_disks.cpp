@@ -149,7 +149,10 @@ private:
             if (!file.read_only) file.reader = co_await opening_.resources.open_file(file.path, Access::read);
         } catch (const Error& error) {
             const bool gone = error.code() != Code::cancelled && error.code() != Code::timeout;
-            if (!optional || !gone) missing = std::current_exception();
+            if (!gone) missing = std::current_exception();
+            if (gone && !optional)
+                missing = std::make_exception_ptr(
+                    Error{error.code(), fmt::format("disk '{}': {}", disk_.target.dev, error.what())});
             file.fd = Fd{};
         }
         if (missing) std::rethrow_exception(missing);

@@ -295,6 +295,17 @@ Task<std::string> undo(std::shared_ptr<GuestCore> core) {
     co_return words;
 }
 
+/// The sentence says of which machine it is, and of which file.
+[[noreturn]] void rethrow_named(const std::exception_ptr& failure, const std::string& who, const FileNames& files) {
+    try {
+        rethrow_with_paths(failure, files);
+    } catch (const Error& error) {
+        const std::string words = error.what();
+        if (error.code() == Code::cancelled || words.find(who) != words.npos) throw;
+        throw Error{error.code(), fmt::format("{}: {}", who, words)};
+    }
+}
+
 Task<GuestEnd> past_end(Ports& ports, const GuestRecord& record) {
     GuestEnd end;
     ExitStatus status;
@@ -387,7 +398,7 @@ Task<std::shared_ptr<GuestCore>> start_guest(Ports& ports, Scope& scope, const G
         if (!words.empty())
             throw Error{Code::hypervisor_failed,
                         fmt::format("QEMU of {} ended while starting: {}", core->who(), with_paths(words, files))};
-        rethrow_with_paths(failure, files);
+        rethrow_named(failure, core->who(), files);
     }
     core->apply({});
     core->publish();
