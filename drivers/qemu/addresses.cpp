@@ -284,8 +284,10 @@ void assign_zpci(DomainConfig& config, const Chipset& chipset) {
     });
 }
 
-void assign_mmio(DomainConfig& config) {
-    each_virtio(config, [](DeviceInfo& info, const std::string&) {
+void assign_mmio(DomainConfig& config, const Chipset& chipset) {
+    each_virtio(config, [&](DeviceInfo& info, const std::string& name) {
+        if (chipset.kind == Chipset::Kind::isapc)
+            refuse(fmt::format("{}: virtio devices need PCI, which this machine has not", name));
         if (!info.address) info.address = VirtioMmioAddress{};
     });
 }
@@ -455,7 +457,7 @@ void assign_addresses(DomainConfig& config, const Chipset& chipset) {
     assign_usb_addresses(config);
     if (chipset.kind == Chipset::Kind::pseries) assign_spapr_vio(config);
     if (chipset.kind == Chipset::Kind::s390) assign_ccw(config);
-    if (!chipset.pci()) assign_mmio(config);
+    if (!chipset.pci()) assign_mmio(config, chipset);
     if (chipset.pci()) assign_pci(config, chipset);
     if (chipset.kind == Chipset::Kind::s390) assign_zpci(config, chipset);
 }

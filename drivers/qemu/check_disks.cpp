@@ -32,6 +32,7 @@ constexpr std::array only_on{
     OnlyOn{"target dpofua", "|scsi|", [](const Disk& d) { return d.target.dpofua.has_value(); }},
     OnlyOn{"geometry", "|scsi|ide|sata|virtio|", [](const Disk& d) { return d.geometry.has_value(); }},
     OnlyOn{"driver iothread", "|virtio|", [](const Disk& d) { return d.driver && d.driver->iothread; }},
+    OnlyOn{"driver iothreads", "|virtio|", [](const Disk& d) { return d.driver && !d.driver->iothreads.empty(); }},
     OnlyOn{"driver queues", "|virtio|", [](const Disk& d) { return d.driver && d.driver->queues; }},
     OnlyOn{"driver queue_size", "|virtio|", [](const Disk& d) { return d.driver && d.driver->queue_size; }},
     OnlyOn{"driver event_idx", "|virtio|", [](const Disk& d) { return d.driver && d.driver->event_idx; }},
@@ -49,14 +50,28 @@ void check_bus(const Disk& disk) {
     }
 }
 
-void check_driver(const Disk& disk, const DomainConfig& config) {
+void check_iothreads(const Disk& disk, const DomainConfig& config, const Capabilities& known) {
+    const auto& driver = *disk.driver;
+    if (driver.iothreads.empty()) return;
+    if (known.version < 9000000)
+        refuse(disk, fmt::format("more than one iothread for a disk needs QEMU 9.0; {} is older", known.binary));
+    if (driver.iothread) refuse(disk, "it has both an iothread and a list of iothreads");
+    for (const auto& thread : driver.iothreads)
+        if (!has_iothread(config, thread.id))
+            refuse(disk, fmt::format("there is no iothread {}; <iothreads> or <iothreadids> make them", thread.id));
+}
+
+void check_driver(const Disk& disk, const DomainConfig& config, const Capabilities& known) {
     if (!disk.driver) return;
     const auto& driver = *disk.driver;
     if (!driver.name.empty() && driver.name != "qemu")
         refuse(disk, fmt::format("its driver is 'qemu', not '{}'", driver.name));
-    if (!driver.iothreads.empty()) refuse(disk, "more than one iothread for a disk needs QEMU 9.0");
+    check_iothreads(disk, config, known);
     if (!driver.statistics.empty()) refuse(disk, "statistics over intervals are not kept");
-    if (driver.discard_no_unref.value_or(false)) refuse(disk, "discard_no_unref needs QEMU 8.1");
+    const bool no_unref = driver.discard_no_unref.value_or(false);
+    if (no_unref && known.version < 8001000)
+        refuse(disk, fmt::format("discard_no_unref needs QEMU 8.1; {} is older", known.binary));
+    if (no_unref && driver.type != "qcow2") refuse(disk, "discard_no_unref is for images of the format 'qcow2'");
     if (driver.io == "native" && driver.cache != "none" && driver.cache != "directsync")
         refuse(disk, "io='native' needs cache='none' or cache='directsync'");
     if (driver.copy_on_read.value_or(false) && disk.readonly)
@@ -98,9 +113,9 @@ bool shares_memory(const DomainConfig& config) {
                                [&](auto& cell) { return cell.mem_access.empty() ? all : cell.mem_access == "shared"; });
 }
 
-void check_disk(const Disk& disk, const DomainConfig& config) {
+void check_disk(const Disk& disk, const DomainConfig& config, const Capabilities& known) {
     check_bus(disk);
-    check_driver(disk, config);
+    check_driver(disk, config, known);
     check_limits(disk);
     if (disk.type == StorageType::vhostuser && !shares_memory(config))
         refuse(disk, "type='vhostuser' needs <memoryBacking><access mode='shared'/>");

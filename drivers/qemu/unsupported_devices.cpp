@@ -274,7 +274,7 @@ void check_sound(const DomainConfig& config, const Capabilities& known, Problems
             problems.push_back(fmt::format("sound {}: there is no <audio id='{}'>", sound.model, *sound.audio_id));
 }
 
-void check_rest(const DomainConfig& config, Problems& problems) {
+void check_rest(const DomainConfig& config, const Capabilities& known, Problems& problems) {
     const Devices& devices = config.devices;
     const auto& chipset = chipset_of(config);
     for (const auto& watchdog : devices.watchdogs) {
@@ -325,9 +325,10 @@ void check_rest(const DomainConfig& config, Problems& problems) {
                 "iommu {}: caching_mode, eim, aw_bits and dma_translation are for model intel", iommu.model));
         if (iommu.model == "virtio" && chipset.x86() && !acpi)
             problems.emplace_back("iommu virtio: needs <features><acpi/>");
-        if (iommu.driver && iommu.driver->xtsup) problems.emplace_back("iommu with xtsup: needs QEMU 9.2");
-        if (iommu.driver && !iommu.driver->granule.empty())
-            problems.emplace_back("iommu with a granule: needs QEMU 9.0");
+        if (iommu.driver && iommu.driver->xtsup && known.version < 9002000)
+            problems.push_back(fmt::format("iommu with xtsup: needs QEMU 9.2; {} is older", known.binary));
+        if (iommu.driver && !iommu.driver->granule.empty() && known.version < 9000000)
+            problems.push_back(fmt::format("iommu with a granule: needs QEMU 9.0; {} is older", known.binary));
     }
     if (config.idmap) problems.emplace_back("idmap: is for containers");
     if (config.os.smbios_mode == "sysinfo" &&
@@ -356,7 +357,7 @@ void check_small_devices(const DomainConfig& config, const Capabilities& known, 
     check_displays_in_detail(config.devices, problems);
     check_chardevs(config.devices, problems);
     check_sound(config, known, problems);
-    check_rest(config, problems);
+    check_rest(config, known, problems);
 }
 
 }  // namespace virtbus::qemu

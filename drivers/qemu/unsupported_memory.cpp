@@ -75,7 +75,8 @@ void check_cells(const DomainConfig& config, Problems& problems) {
                                                way.initiator, way.target));
 }
 
-void check_device(const DomainConfig& config, const MemoryDevice& memory, Problems& problems) {
+void check_device(const DomainConfig& config, const MemoryDevice& memory, const Capabilities& known,
+                  Problems& problems) {
     const auto refuse = [&](const std::string& why) {
         problems.push_back(fmt::format("memory device {}: {}", memory.model, why));
     };
@@ -91,7 +92,8 @@ void check_device(const DomainConfig& config, const MemoryDevice& memory, Proble
         refuse("this machine takes none");
     if (memory.model == "nvdimm" && (!memory.source || memory.source->path.empty())) refuse("it needs a <path>");
     if (memory.model == "virtio-pmem" && (!memory.source || memory.source->path.empty())) refuse("it needs a <path>");
-    if (target.dynamic_memslots.value_or(false)) refuse("dynamic memory slots need QEMU 8.2");
+    if (target.dynamic_memslots.value_or(false) && known.version < 8002000)
+        refuse(fmt::format("dynamic memory slots need QEMU 8.2; {} is older", known.binary));
     if (memory.model == "virtio-mem") {
         const auto block = target.block.value_or(0);
         if (block && (block & (block - 1)) != 0) refuse("its block size is no power of two");
@@ -104,11 +106,11 @@ void check_device(const DomainConfig& config, const MemoryDevice& memory, Proble
 
 }  // namespace
 
-void check_memory(const DomainConfig& config, const Capabilities&, Problems& problems) {
+void check_memory(const DomainConfig& config, const Capabilities& known, Problems& problems) {
     check_placement(config, problems);
     check_cells(config, problems);
     check_pages(config, problems);
-    for (const auto& memory : config.devices.memories) check_device(config, memory, problems);
+    for (const auto& memory : config.devices.memories) check_device(config, memory, known, problems);
     const auto slots = static_cast<std::size_t>(std::ranges::count_if(
         config.devices.memories, [](auto& memory) { return memory.model == "dimm" || memory.model == "nvdimm"; }));
     if (slots && config.max_memory && slots > config.max_memory->slots)

@@ -58,7 +58,7 @@ TEST_P(Corpus, KeepsItsAddressesWhenItIsDefinedAgain) {
     DomainConfig more = xml::parse_domain(xml()).config;
     make_steady(more);
     Interface interface;
-    interface.model = "virtio";
+    interface.model = before.os.machine == "isapc" ? "ne2k_isa" : "virtio";
     interface.mac = "52:54:00:ff:ff:ff";
     more.devices.interfaces.insert(more.devices.interfaces.begin(), interface);
     more = whole(more, &before);

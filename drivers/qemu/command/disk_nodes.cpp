@@ -141,7 +141,9 @@ private:
         }
         node.set("driver", format);
         if (own_encryption) node.set("encrypt", Json{}.set("format", "luks").set("key-secret", secret));
-        if (format == "qcow2" && disk_.driver) node.set("cache-size", disk_.driver->metadata_cache_max_size);
+        if (format == "qcow2" && disk_.driver)
+            node.set("cache-size", disk_.driver->metadata_cache_max_size)
+                .set("discard-no-unref", disk_.driver->discard_no_unref);
     }
 
     static void set_slice(Json& node, const ImageLevel& level) {

@@ -38,6 +38,14 @@ void set_virtio_blk(Json& device, Argv& line, const Disk& disk) {
     device.set("ioeventfd", driver.ioeventfd).set("event_idx", driver.event_idx);
     set_virtio(device, driver.virtio);
     if (driver.iothread) device.set("iothread", fmt::format("iothread{}", *driver.iothread));
+    std::vector<Json> mapping;
+    for (const auto& thread : driver.iothreads) {
+        std::vector<unsigned> queues;
+        for (const auto& queue : thread.queues) queues.push_back(queue.id);
+        mapping.push_back(Json{}.set("iothread", fmt::format("iothread{}", thread.id)));
+        if (!queues.empty()) mapping.back().set("vqs", queues);
+    }
+    if (!mapping.empty()) device.set("iothread-vq-mapping", mapping);
     device.set("num-queues", driver.queues).set("queue-size", driver.queue_size);
 }
 
@@ -201,7 +209,7 @@ void add_disks(Argv& line) {
     const auto& disks = line.config.devices.disks;
     DiskNodes nodes{line};
     for (const auto& disk : disks) {
-        check_disk(disk, line.config);
+        check_disk(disk, line.config, line.capabilities);
         check_sources(disk);
         if (disk.type == StorageType::vhostuser) {
             add_vhost_user(line, disk);

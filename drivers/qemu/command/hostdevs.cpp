@@ -51,6 +51,8 @@ void set_display(Json& device, const Hostdev& hostdev) {
 void add_pci(Argv& line, const Hostdev& hostdev) {
     if (hostdev.driver && !hostdev.driver->name.empty() && hostdev.driver->name != "vfio")
         refuse(fmt::format("PCI devices are assigned by the driver 'vfio', not '{}'", hostdev.driver->name));
+    if (hostdev.driver && hostdev.driver->iommufd.value_or(false))
+        refuse("host devices are opened through their VFIO group; <driver iommufd='yes'> is not served");
     if (hostdev.info.address_as<UnassignedAddress>()) return;  // kept from the host, not shown to the guest
     take_vfio(line, hostdev.info.alias);
     Json device = pci_device(line, vfio_driver(hostdev),

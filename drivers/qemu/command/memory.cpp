@@ -292,6 +292,7 @@ void add_memory_device(Argv& line, const MemoryDevice& memory) {
     device.set("label-size", memory.target.label_size);
     device.set("block-size", memory.target.block);
     device.set("requested-size", memory.target.requested);
+    if (memory.target.dynamic_memslots.value_or(false)) device.set("dynamic-memslots", true);
     if (memory.model == "nvdimm") device.set_text("uuid", memory.uuid);
     if (memory.model == "nvdimm" && memory.target.readonly) device.set("unarmed", true);
     if (memory.model == "virtio-mem" && wants_all_at_once(line.config)) device.set("prealloc", true);
