@@ -100,6 +100,13 @@ std::string_view usb_model(std::string_view wanted, const Capabilities& capabili
     return wanted;
 }
 
+/// Of the first one there, so that disks beyond it need no other driver in the guest.
+std::string model_of_first(const DomainConfig& config, ControllerType type) {
+    for (const auto& controller : config.devices.controllers)
+        if (controller.type == type) return controller.model;
+    return "";
+}
+
 void add_for_devices(DomainConfig& config) {
     struct Kind {
         std::string_view bus;
@@ -114,7 +121,8 @@ void add_for_devices(DomainConfig& config) {
     const auto up_to = [&](ControllerType type, unsigned last) {
         if (last > 255)
             throw Error{Code::unsupported_configuration, fmt::format("{} controller {} is too many", word(type), last)};
-        for (unsigned index = 0; index <= last; ++index) ensure(config, type, index, "");
+        const std::string model = type == ControllerType::scsi ? model_of_first(config, type) : "";
+        for (unsigned index = 0; index <= last; ++index) ensure(config, type, index, model);
     };
     for (const auto& kind : kinds)
         for (std::size_t i = 0; i < devices.disks.size(); ++i)

@@ -39,6 +39,12 @@ void check_threads(const DomainConfig& config) {
     each_once("iothreadpin", tune.iothread_pins, [](auto& pin) { return std::array{pin.iothread}; }, is_iothread);
 }
 
+void check_disks(const BlkioTune& tune) {
+    std::set<std::string> paths;
+    for (const auto& device : tune.devices)
+        if (!paths.insert(device.path).second) broken("<blkiotune>: '{}' is named twice", device.path);
+}
+
 void check_cells(const DomainConfig& config) {
     std::set<std::uint32_t> cells;
     for (const auto& node : config.numatune->memnodes)
@@ -50,6 +56,7 @@ void check_cells(const DomainConfig& config) {
 void check_tuning(const DomainConfig& config) {
     if (config.cputune) check_threads(config);
     if (config.numatune) check_cells(config);
+    if (config.blkiotune) check_disks(*config.blkiotune);
 }
 
 }  // namespace virtbus::xml

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The threads and cells that <cputune> and <numatune> speak of are there, and each is spoken of once.
+// The threads and cells that <cputune> and <numatune> speak of are there, and each, as each disk of <blkiotune>, is
+// spoken of once.
 #pragma once
 
 #include "virtbus/model/domain.hpp"

@@ -193,6 +193,9 @@ TEST(Complete, OnlyThreadsThatAreThereAreTunedEachOnce) {
     EXPECT_EQ(why("<numatune><memnode cellid='0' mode='strict' nodeset='0'/>"
                   "<memnode cellid='0' mode='strict' nodeset='1'/></numatune>"),
               "<memnode>: cell 0 is named twice");
+    EXPECT_EQ(
+        why("<blkiotune><device><path>/dev/sda</path></device><device><path>/dev/sda</path></device></blkiotune>"),
+        "<blkiotune>: '/dev/sda' is named twice");
 }
 
 // ---- comparing
