@@ -36,6 +36,7 @@ bool Capabilities::has_display(std::string_view type) const {
     if (type == "vnc") return has_command("query-vnc");
     if (type == "spice") return has_command("query-spice");
     if (type == "dbus") return has_object("dbus-display");
+    if (type == "sdl") return has_option("display", "sdl");
     return type == "egl-headless" && has_device("virtio-gpu-gl-pci");
 }
 

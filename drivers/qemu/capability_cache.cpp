@@ -19,7 +19,7 @@ using nlohmann::json;
 
 namespace {
 
-constexpr unsigned format = 2;
+constexpr unsigned format = 3;
 constexpr std::size_t cache_limit = 8U << 20;
 constexpr Duration probe_time{30000};
 constexpr std::string_view binaries = "/usr/bin";
@@ -48,14 +48,25 @@ bool kvm_answers() {
     return ::access("/dev/kvm", R_OK | W_OK) == 0;
 }
 
+/// Displays and devices come with modules, in packages that come and go on their own.
+std::string signature_of_modules() {
+    std::string out;
+    for (const auto& folder : {fmt::format("/usr/lib/{}-linux-gnu/qemu", host_arch()), std::string{"/usr/lib64/qemu"},
+                               std::string{"/usr/lib64/qemu-kvm"}, std::string{"/usr/lib/qemu"}}) {
+        struct stat info{};
+        if (::stat(folder.c_str(), &info) == 0) out += fmt::format("/{}.{}", info.st_mtim.tv_sec, info.st_mtim.tv_nsec);
+    }
+    return out;
+}
+
 /// Changes whenever an old answer may be wrong.
 std::string signature_of(const std::string& binary) {
     struct stat info{};
     if (::stat(binary.c_str(), &info) != 0)
         throw Error{Code::unsupported_configuration, fmt::format("emulator {} is not there", binary)};
-    return fmt::format("{}/{}/{}/{}.{}/{}.{}/{}/{}/{}", VIRTBUS_VERSION, format, info.st_ino, info.st_mtim.tv_sec,
+    return fmt::format("{}/{}/{}/{}.{}/{}.{}/{}/{}/{}{}", VIRTBUS_VERSION, format, info.st_ino, info.st_mtim.tv_sec,
                        info.st_mtim.tv_nsec, info.st_ctim.tv_sec, info.st_ctim.tv_nsec, info.st_size, kernel_release(),
-                       kvm_answers());
+                       kvm_answers(), signature_of_modules());
 }
 
 }  // namespace

@@ -97,6 +97,8 @@ std::vector<NamedFile> files_of(const DomainConfig& config, const std::string& r
     for (const auto& console : devices.consoles)
         if (!is_paired(config, console)) files.add_chardev(console, console.type, console.backend);
     for (const auto& redirdev : devices.redirdevs) files.add_chardev(redirdev, redirdev.type, redirdev.backend);
+    for (const auto& graphics : devices.graphics)
+        if (graphics.type == GraphicsType::sdl) files.add({"xauth", graphics.xauth, Use::copy});
     for (const auto& card : devices.smartcards)
         if (card.type) files.add_chardev(card, *card.type, card.backend);
     for (const auto& rng : devices.rngs)

@@ -234,6 +234,26 @@ Task<ProbeAnswers> ask_emulator(std::string binary, std::string accelerators, Lo
     co_return answers;
 }
 
+/// Displays may be in modules that come in packages of their own, which only this tells. None, when it tells nothing.
+Task<Capabilities::Names> ask_displays(std::string binary, Spawner& spawner, Deadline deadline) {
+    Command command;
+    command.argv = {std::move(binary), "-display", "help"};
+    Capabilities::Names names;
+    try {
+        auto running = spawner.run(std::move(command), deadline, {});
+        const auto result = co_await running;
+        for (std::size_t start = 0; start < result.output.size();) {
+            const auto end = std::min(result.output.find('\n', start), result.output.size());
+            const auto word = result.output.substr(start, end - start);
+            if (!word.empty() && word.find(' ') == word.npos) names.insert(word);
+            start = end + 1;
+        }
+    } catch (const Error&) {
+        names.clear();
+    }
+    co_return names;
+}
+
 Task<Capabilities> probe(std::string binary, bool with_kvm, Loop& loop, Spawner& spawner, Deadline deadline) {
     auto answers = co_await ask_emulator(binary, "tcg:kvm", loop, spawner, deadline);
     ProbeAnswers kvm;
@@ -244,7 +264,9 @@ Task<Capabilities> probe(std::string binary, bool with_kvm, Loop& loop, Spawner&
             kvm.clear();  // built in, but this host's kernel has no use of it
         }
     }
-    co_return capabilities_from(std::move(binary), answers, kvm);
+    auto result = capabilities_from(binary, answers, kvm);
+    result.options["display"] = co_await ask_displays(std::move(binary), spawner, deadline);
+    co_return result;
 }
 
 Capabilities capabilities_from(std::string binary, const ProbeAnswers& answers, const ProbeAnswers& kvm) {

@@ -31,10 +31,13 @@ void check_machine(const DomainConfig& config, const Capabilities& known, Proble
 }
 
 void check_displays(const DomainConfig& config, const Capabilities& known, Problems& problems) {
-    for (const auto& graphics : config.devices.graphics)
+    for (const auto& graphics : config.devices.graphics) {
         if (!known.has_display(word(graphics.type)))
-            problems.push_back(
-                fmt::format("graphics type {}: {} was built without it", word(graphics.type), known.binary));
+            problems.push_back(fmt::format("graphics type {}: {} does not have it{}", word(graphics.type), known.binary,
+                                           graphics.type == GraphicsType::sdl ? " (package qemu-system-gui)" : ""));
+        if (graphics.type == GraphicsType::sdl && graphics.display.empty())
+            problems.emplace_back("graphics sdl: which X server draws it is not said; name it, e.g. display=':0'");
+    }
 }
 
 void check_contradictions(const DomainConfig& config, const Capabilities&, Problems& problems) {

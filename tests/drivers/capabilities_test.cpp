@@ -146,6 +146,8 @@ TEST(CapabilityCache, ProbesOnceAndKeepsIt) {
         EXPECT_TRUE(known->has_device("virtio-blk-pci"));
         EXPECT_TRUE(known->has_object("memory-backend-memfd"));
         EXPECT_TRUE(known->has_command("set-action"));
+        EXPECT_TRUE(known->has_option("display", "none"));
+        EXPECT_FALSE(known->has_option("display", "Available"));
         EXPECT_GT(known->tcg_cpus.size(), 20U);
         EXPECT_EQ(bed.run(cache.get(emulator)), known);
     }

@@ -132,6 +132,19 @@ void add_dbus(Argv& line, const Graphics& graphics) {
     line.arg("-display", display);
 }
 
+/// A window on somebody's X server. The key to it is a copy in memory; the server's socket QEMU connects itself.
+void add_sdl(Argv& line, const Graphics& graphics) {
+    KeyValues display{"sdl"};
+    if (graphics.gl && graphics.gl->enable) display.add("gl", *graphics.gl->enable);
+    if (graphics.fullscreen.value_or(false)) display.add("full-screen", true);
+    line.arg("-display", display);
+    line.out.environment["DISPLAY"] = graphics.display;
+    if (auto* file = line.find("xauth")) line.out.environment["XAUTHORITY"] = line.proc_path(*file);
+    // SDL asks the session bus not to blank the screen; a bus that it does not find it would start, which ends QEMU.
+    line.out.environment["DBUS_SESSION_BUS_ADDRESS"] = "disabled:";
+    if (!graphics.display.starts_with(':')) line.out.needs_network = true;
+}
+
 // ---- video
 
 std::string video_driver(const Argv& line, const Video& video, bool primary) {
@@ -248,13 +261,17 @@ void add_graphics(Argv& line) {
                          KeyValues{"egl-headless"}.add_text("rendernode", graphics.gl ? graphics.gl->rendernode : ""));
                 display = true;
                 break;
+            case GraphicsType::sdl:
+                if (line.runnable()) break;
+                add_sdl(line, graphics);
+                display = true;
+                break;
             case GraphicsType::headless:
                 break;
             default:
-                throw Error{Code::unsupported_configuration,
-                            fmt::format("displays of type '{}' need a person's desktop session and are not supported; "
-                                        "use vnc, spice or dbus",
-                                        word(graphics.type))};
+                throw Error{
+                    Code::unsupported_configuration,
+                    fmt::format("QEMU has no displays of type '{}'; use vnc, spice, dbus or sdl", word(graphics.type))};
         }
     }
     if (!display) line.arg("-display", "none");
