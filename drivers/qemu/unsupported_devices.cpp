@@ -203,7 +203,8 @@ bool draws_with_opengl(const Graphics& graphics) {
     return graphics.type == GraphicsType::egl_headless || (graphics.gl && graphics.gl->enable.value_or(false));
 }
 
-void check_displays_in_detail(const Devices& devices, Problems& problems) {
+void check_displays_in_detail(const DomainConfig& config, const Capabilities& known, Problems& problems) {
+    const Devices& devices = config.devices;
     for (const auto& graphics : devices.graphics) {
         const bool spice = graphics.type == GraphicsType::spice;
         const bool automatic = graphics.autoport.value_or(false);
@@ -225,8 +226,15 @@ void check_displays_in_detail(const Devices& devices, Problems& problems) {
             problems.emplace_back("graphics vnc: port and websocket are the same");
     }
     for (const auto& video : devices.videos) {
-        if (video.driver && video.driver->name == "vhostuser")
-            problems.emplace_back("video with driver vhostuser: its helper is not started yet");
+        if (video.driver && video.driver->name == "vhostuser") {
+            if (video.model.type != "virtio") problems.emplace_back("video with driver vhostuser: is for model virtio");
+            if (config.type != "kvm" && known.version < 8002000)
+                problems.emplace_back("video with driver vhostuser: needs type kvm, or QEMU 8.2");
+            if (!has_shared_memory(config))
+                problems.emplace_back(
+                    "video with driver vhostuser: needs memory that is shared: <memoryBacking><source "
+                    "type='memfd'/><access mode='shared'/>");
+        }
         const auto& model = video.model;
         if (model.blob.value_or(false) && model.type != "virtio")
             problems.push_back(fmt::format("video {}: blob is for model virtio", model.type));
@@ -354,7 +362,7 @@ void check_interfaces(const DomainConfig& config, const Capabilities&, Problems&
 }
 
 void check_small_devices(const DomainConfig& config, const Capabilities& known, Problems& problems) {
-    check_displays_in_detail(config.devices, problems);
+    check_displays_in_detail(config, known, problems);
     check_chardevs(config.devices, problems);
     check_sound(config, known, problems);
     check_rest(config, known, problems);

@@ -167,16 +167,31 @@ std::string video_driver(const Argv& line, const Video& video, bool primary) {
     throw Error{Code::unsupported_configuration, fmt::format("QEMU has no video card of type '{}'", type)};
 }
 
+/// Of a card that a process beside QEMU draws for.
+std::string add_graphics_server(Argv& line, const Video& video) {
+    const std::string id = "chr-vu-" + video.info.alias;
+    KeyValues chardev{"socket"};
+    chardev.add("id", id);
+    if (auto* connected = line.find("gpu:" + video.info.alias); connected && connected->fd)
+        chardev.add("fd", line.give(std::move(connected->fd)));
+    else
+        chardev.add("path", video.info.alias + "-gpu.sock");
+    line.arg("-chardev", chardev);
+    return id;
+}
+
 void add_video(Argv& line, const Video& video) {
     const VideoModel& model = video.model;
     if (model.type == "none") return;
     Json device;
     const bool primary = model.primary.value_or(false);
     device.set("driver", video_driver(line, video, primary));
+    const bool elsewhere = !line.runnable() && video.driver && video.driver->name == "vhostuser";
+    if (elsewhere) device.set("chardev", add_graphics_server(line, video));
     if (model.type == "virtio") {
         set_virtio(device, video.driver);
         device.set("max_outputs", model.heads);
-        if (!line.runnable()) device.set("blob", model.blob);  // needs /dev/udmabuf
+        if (!line.runnable() && !elsewhere) device.set("blob", model.blob);  // needs /dev/udmabuf
         if (model.edid == "on" || model.edid == "off") device.set("edid", model.edid == "on");
     }
     if (model.type == "qxl") {

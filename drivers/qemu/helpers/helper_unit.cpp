@@ -27,6 +27,7 @@ constexpr std::array kinds{
     Kind{"virtiofsd", "file server", true},
     Kind{"qemu-pr-helper", "reservation helper", false},
     Kind{"passt", "user network", true},
+    Kind{"vhost-user-gpu", "graphics server", true},
 };
 
 const Kind& kind_of(std::string_view program) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "qemu/guest.hpp"
+#include "qemu/helpers/gpu.hpp"
 #include "qemu/helpers/passt.hpp"
 #include "qemu/helpers/pr_helper.hpp"
 #include "qemu/helpers/virtiofsd.hpp"
@@ -53,6 +54,18 @@ Task<> start_user_networks(std::shared_ptr<GuestCore> core, const DomainConfig& 
         opened.files["passt:" + alias].fd =
             co_await network->start(with_log(order, alias + "-passt"), interface, programs.passt);
         core->take_helper(network);
+    }
+}
+
+Task<> start_graphics_servers(std::shared_ptr<GuestCore> core, const HelperPrograms& programs, HelperOrder order,
+                              OpenedResources& opened) {
+    for (const auto& video : core->config.devices.videos) {
+        if (!needs_graphics_server(video)) continue;
+        const auto& alias = video.info.alias;
+        const auto program = find_graphics_server(core->ports.files, programs.vhost_user_folders, video);
+        const auto server = std::make_shared<GraphicsServer>(core->ports, programs.times);
+        opened.files["gpu:" + alias].fd = co_await server->start(with_log(order, alias + "-gpu"), video, program);
+        core->take_helper(server);
     }
 }
 
@@ -169,20 +182,24 @@ std::vector<std::string> helper_problems(const DomainConfig& config, const Helpe
             fmt::format("disk '{}': the reservation helper {} is not installed (package "
                         "qemu-system-common)",
                         disk->target.dev, programs.pr_helper));
-    for (const auto& filesystem : config.devices.filesystems) {
-        if (!needs_file_server(filesystem)) continue;
+    const auto note = [&](auto find, const auto& device) {
         try {
-            find_virtiofsd(files, programs.vhost_user_folders, filesystem);
+            find(files, programs.vhost_user_folders, device);
         } catch (const Error& error) {
             problems.emplace_back(error.what());
         }
-    }
+    };
+    for (const auto& filesystem : config.devices.filesystems)
+        if (needs_file_server(filesystem)) note(find_virtiofsd, filesystem);
+    for (const auto& video : config.devices.videos)
+        if (needs_graphics_server(video)) note(find_graphics_server, video);
     return problems;
 }
 
 Task<> start_helpers(std::shared_ptr<GuestCore> core, const HelperPrograms& programs, HelperOrder order,
                      OpenedResources& opened) {
     co_await start_tpm(core, programs.swtpm, order, opened);
+    co_await start_graphics_servers(core, programs, order, opened);
     co_await start_helpers_for(core, core->config, programs, order, opened);
 }
 

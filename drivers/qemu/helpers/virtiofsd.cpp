@@ -4,19 +4,14 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <linux/capability.h>
-#include <poll.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
-#include <map>
-#include <nlohmann/json.hpp>
 
-#include "qemu/json.hpp"
+#include "qemu/helpers/vhost_user.hpp"
 #include "qemu/opening.hpp"
 #include "qemu/starter.hpp"
 
@@ -24,64 +19,8 @@ namespace virtbus::qemu {
 
 namespace {
 
-constexpr std::size_t longest_descriptor = 64 << 10;
-
 [[noreturn]] void refuse(const Filesystem& filesystem, const std::string& why) {
     throw Error{Code::unsupported_configuration, fmt::format("filesystem '{}': {}", filesystem.target_dir, why)};
-}
-
-/// The program of a descriptor of type "fs"; "" when it is of something else, or none.
-std::string program_of(std::string_view descriptor) {
-    try {
-        const auto content = parse_json(descriptor);
-        auto program = text(content, "binary");
-        return text(content, "type") == "fs" && program.starts_with('/') ? program : std::string{};
-    } catch (const Error&) {
-        return {};
-    }
-}
-
-std::vector<std::string> known_programs(Files& files, const std::vector<std::string>& folders) {
-    std::map<std::string, std::string> by_name;
-    for (const auto& folder : folders)
-        for (const auto& name : files.list(folder))
-            if (name.ends_with(".json"))
-                by_name[name] = program_of(files.read(folder + "/" + name, longest_descriptor).value_or(""));
-    std::vector<std::string> programs;
-    for (auto& [name, program] : by_name)
-        if (!program.empty()) programs.push_back(std::move(program));
-    return programs;
-}
-
-// ---- what is said to it
-
-constexpr std::uint32_t get_features = 1;
-constexpr std::uint32_t protocol_version = 1, is_reply = 4;
-
-/// The one question of the vhost-user protocol that changes nothing.
-void require_back_end(const Fd& fd, Duration patience) {
-    const auto fail = [](const std::string& why) { throw Error{Code::hypervisor_failed, why}; };
-    const std::array<std::uint32_t, 3> question{get_features, protocol_version, 0};
-    if (::send(fd.get(), question.data(), sizeof question, MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof question)
-        fail("it ended");
-    std::array<std::uint32_t, 5> answer{};
-    std::size_t have = 0;
-    const auto deadline = in(patience);
-    while (have < sizeof answer) {
-        const auto left = std::chrono::ceil<Duration>(deadline - std::chrono::steady_clock::now());
-        pollfd state{fd.get(), POLLIN, 0};
-        if (left.count() <= 0 || ::poll(&state, 1, static_cast<int>(left.count())) == 0)
-            fail(fmt::format("it did not answer within {} ms", patience.count()));
-        const auto got =
-            ::recv(fd.get(), reinterpret_cast<char*>(answer.data()) + have, sizeof answer - have, MSG_DONTWAIT);
-        if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
-        if (got <= 0) fail("it ended");
-        have += static_cast<std::size_t>(got);
-    }
-    char next = 0;
-    const bool talkative = ::recv(fd.get(), &next, 1, MSG_DONTWAIT | MSG_PEEK) > 0;
-    if (answer[0] != get_features || answer[1] != (protocol_version | is_reply) || answer[2] != 8 || talkative)
-        fail("what it says is no answer of a vhost-user back end");
 }
 
 void require_folder(const Filesystem& filesystem) {
@@ -120,7 +59,7 @@ bool needs_file_server(const Filesystem& filesystem) {
 }
 
 std::string find_virtiofsd(Files& files, const std::vector<std::string>& folders, const Filesystem& filesystem) {
-    const auto programs = known_programs(files, folders);
+    const auto programs = vhost_user_programs(files, folders, "fs");
     const std::string wanted = filesystem.binary ? filesystem.binary->path : "";
     if (!wanted.empty() && std::ranges::find(programs, wanted) == programs.end())
         refuse(filesystem,
@@ -183,7 +122,7 @@ Task<Fd> FileServer::start(HelperOrder order, Filesystem filesystem, std::string
             order.deadline, order.stop);
         connection = co_await connect_and_run(order, filesystem, program);
         co_await converse(order, [fd = std::make_shared<Fd>(duplicate(connection)), patience = times_.answer] {
-            require_back_end(*fd, patience);
+            require_vhost_user(*fd, patience);
         });
     } catch (...) {
         failure = std::current_exception();
