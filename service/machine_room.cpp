@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "service/machine_room.hpp"
 
+#include <fmt/format.h>
+
 #include "service/machines.hpp"
 #include "service/networking/network_links.hpp"
 #include "service/networking/network_list.hpp"
@@ -70,6 +72,11 @@ Task<> MachineRoom::load() {
     co_await parts_->machines.load();
     co_await parts_->machines.reconnect();
     co_await parts_->networks.guests_are_known();
+    try {
+        co_await parts_->network_links.links_are_known(in(parts_->context.patience.verb));
+    } catch (const std::exception& error) {
+        parts_->context.ports.log.debug(fmt::format("Filters of interfaces are left as they are: {}", error.what()));
+    }
 }
 
 Task<> MachineRoom::autostart() {

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "service/names.hpp"
+#include "service/networking/filters.hpp"
 #include "service/parallel.hpp"
 #include "service/stat_groups.hpp"
 #include "service/volumes.hpp"
@@ -309,6 +310,9 @@ Task<CheckResult> Machines::check(std::string xml, bool runnable) {
         result.unsupported = co_await driver.unsupported(wanted.config);
     else
         result.unsupported.push_back(std::move(lost));
+    NetworkFilters filters{context_.ports.files, context_.ports.folders};
+    for (auto& problem : co_await filters.problems(wanted.config.devices.interfaces, in(context_.patience.verb)))
+        result.unsupported.push_back(std::move(problem));
     result.ignored = driver.ignored(wanted.config);
     if (result.unsupported.empty()) result.command = co_await driver.command(std::move(wanted.config), runnable);
     co_return result;

@@ -76,14 +76,19 @@ std::string LinkKey::text() const {
         case Kind::foreign:
             break;
     }
-    return "foreign";
+    return index ? fmt::format("foreign:{}:{}", index, name) : "foreign";
 }
 
 LinkKey LinkKey::parse(const std::string& text) {
     Reader reader{text};
     LinkKey key;
     const auto kind = reader.word();
-    if (kind == "foreign") return key;
+    if (kind == "foreign") {
+        if (text == kind) return key;
+        key.index = reader.number(1);
+        key.name = reader.name();
+        return key;
+    }
     if (kind == "vf") {
         key.kind = Kind::function;
         key.number = reader.number(0U);

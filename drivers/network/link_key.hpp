@@ -16,7 +16,7 @@ struct LinkKey {
         macvtap,      ///< macvtap:<index>:<name>
         passthrough,  ///< macvtap-pt:<index>:<name>:<lower device>:<its own MAC, 17 characters>
         function,     ///< vf:<number>:<vlan>:<mac, 17 characters>:<parent>
-        foreign       ///< foreign: made by somebody else, nothing to undo
+        foreign       ///< foreign: made by somebody else, nothing to undo; foreign:<index>:<name>: but a filter
     } kind = Kind::foreign;
     int index = 0;
     std::string name;

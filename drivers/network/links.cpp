@@ -5,8 +5,11 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 
 #include "network/bridge_vlans.hpp"
+#include "network/filter_rules.hpp"
+#include "network/filter_table.hpp"
 #include "network/link_key.hpp"
 #include "network/macvtap.hpp"
 #include "network/open_vswitch.hpp"
@@ -20,6 +23,11 @@ namespace {
 
 constexpr std::chrono::seconds removal_patience{30};
 constexpr std::string_view generated_prefixes[] = {"vnet", "macvtap", "macvlan"};
+
+/// A request, and what its filter comes to.
+struct Wanted : LinkRequest {
+    LinkFilterPtr filter;
+};
 
 std::string described(const LinkRequest& request) {
     return fmt::format("interface {} of domain '{}'", request.interface.mac, request.domain_name);
@@ -63,21 +71,35 @@ void require_good_port(const LinkRequest& request, InterfaceType type) {
         refuse(request, "ports of a bridge can be isolated, and a macvtap device is none; use the mode 'private'");
 }
 
+/// Filters are rules of the kernel for ports of its bridges.
+void require_good_filter(const Wanted& request, InterfaceType type) {
+    if (!request.interface.filterref) return;
+    const auto& name = request.interface.filterref->filter;
+    if (type == InterfaceType::direct || type == InterfaceType::hostdev)
+        refuse(request, fmt::format("network filters such as '{}' are for interfaces on a bridge; its frames go by "
+                                    "the kernel's rules",
+                                    name));
+    if (!request.filter) refuse(request, fmt::format("nobody has said what the network filter '{}' is", name));
+    if (type == InterfaceType::ethernet && !is_foreign(request))
+        refuse(request, fmt::format("the network filter '{}' rules frames on a bridge, and this device would be on "
+                                    "none; use type 'bridge', or name a device that is on one with managed='no'",
+                                    name));
+}
+
 /// What the definition wants of its link and this driver would silently leave out is refused instead.
-void require_only_what_is_done(const LinkRequest& request) {
+void require_only_what_is_done(const Wanted& request) {
     const auto& interface = request.interface;
     const auto type = actual_type(interface);
-    if (type == InterfaceType::hostdev) return require_for_function(request);
+    if (type == InterfaceType::hostdev) {
+        require_good_filter(request, type);
+        return require_for_function(request);
+    }
     if (type != InterfaceType::bridge && type != InterfaceType::ethernet && type != InterfaceType::direct)
         refuse(request, fmt::format("links of type '{}' are not served; 'network', 'bridge', 'direct', 'ethernet' and "
                                     "'user' are",
                                     word(type)));
     require_good_port(request, type);
-    if (interface.filterref)
-        refuse(
-            request,
-            fmt::format("network filters are not served, and without '{}' the guest would be less confined than asked",
-                        interface.filterref->filter));
+    require_good_filter(request, type);
     const bool limited = interface.bandwidth && (interface.bandwidth->inbound || interface.bandwidth->outbound);
     // Its class in the network's bandwidth keeps it.
     const bool kept = limited && interface.bandwidth->class_id;
@@ -136,10 +158,13 @@ void set_limits(const Interface& interface, const Tap& tap, bool told) {
     if (limits(coming) && !told) limit_outbound(tap.index, tap.name, *coming);
 }
 
+using FiltersPtr = std::shared_ptr<FilterTable>;
+
 /// Of what this thread can reach; ports of a switch are told of elsewhere. What is gone is no error.
-void take_down(const LinkKey& key) {
+void take_down(const LinkKey& key, FilterTable& filters) {
     switch (key.kind) {
         case LinkKey::Kind::foreign:
+            if (key.index) filters.remove(key.index);
             return;
         case LinkKey::Kind::function:
             return set_state({key.beside, key.number}, {key.mac, key.vlan});
@@ -152,15 +177,18 @@ void take_down(const LinkKey& key) {
             remove_tap(key.name, key.index);
     }
     remove_limits(key.index);
+    filters.remove(key.index);
 }
 
 /// A link that has been made. Unless it is taken, as its waiter had given up or something failed, it goes.
 struct Made {
     Link link;
     LinkKey key;
+    FiltersPtr filters;
     bool taken = false;
 
-    Made(std::vector<Fd> fds, const std::string& name, LinkKey of) : key{std::move(of)} {
+    Made(std::vector<Fd> fds, const std::string& name, LinkKey of, FiltersPtr table)
+        : key{std::move(of)}, filters{std::move(table)} {
         link.fds = std::move(fds);
         link.ifname = name;
         link.undo_key = key.text();
@@ -170,7 +198,7 @@ struct Made {
         if (taken) return;
         link.fds.clear();
         try {
-            take_down(key);
+            take_down(key, *filters);
         } catch (const Error&) {
             // A tap has gone with its last descriptor.
         }
@@ -178,22 +206,67 @@ struct Made {
 };
 using MadePtr = std::shared_ptr<Made>;
 
-MadePtr make_tap_link(const LinkRequest& request) {
+/// Stands before the first frame comes by, and is taken back when what it was for fails.
+class FilterGuard {
+public:
+    FilterGuard(FiltersPtr filters, std::shared_ptr<const LinkFilter> filter)
+        : filters_{std::move(filters)}, filter_{std::move(filter)} {}
+    FilterGuard(const FilterGuard&) = delete;
+    ~FilterGuard() {
+        if (!index_ || kept_) return;
+        try {
+            if (before_)
+                filters_->set(*before_);
+            else
+                filters_->remove(index_);
+        } catch (const Error&) {
+            // The failure before this one is the one to be told.
+        }
+    }
+    void set(const std::string& name, int index) {
+        if (!filter_) return;
+        before_ = filters_->set(filter_rules(*filter_, index, name));
+        index_ = index;
+    }
+    void keep() { kept_ = true; }
+
+private:
+    FiltersPtr filters_;
+    std::shared_ptr<const LinkFilter> filter_;
+    std::optional<FilterRules> before_;
+    int index_ = 0;
+    bool kept_ = false;
+};
+
+void require_no_switch(const Wanted& request, bool told) {
+    if (told && request.filter)
+        throw Error{Code::unsupported,
+                    fmt::format("the network filter '{}' is for bridges of the kernel; frames of Open vSwitch go by "
+                                "its rules",
+                                request.filter->name)};
+}
+
+MadePtr make_tap_link(const Wanted& request, FiltersPtr filters) {
     const auto& interface = request.interface;
     const bool told = actual_type(interface) == InterfaceType::bridge && is_switch_port(interface);
-    auto tap = make_tap(tap_request(request, told));
+    require_no_switch(request, told);
+    FilterGuard guard{filters, request.filter};
+    auto wanted = tap_request(request, told);
+    wanted.guard = [&guard](const std::string& name, int index) { guard.set(name, index); };
+    auto tap = make_tap(wanted);
+    guard.keep();
     LinkKey key;
     key.kind = told ? LinkKey::Kind::switch_port : LinkKey::Kind::tap;
     key.index = tap.index;
     key.name = tap.name;
     if (told) key.beside = interface.source->bridge;
-    auto made = std::make_shared<Made>(std::move(tap.fds), tap.name, std::move(key));
+    auto made = std::make_shared<Made>(std::move(tap.fds), tap.name, std::move(key), std::move(filters));
     set_limits(interface, tap, told);
     if (const auto frames = interface.coalesce_rx_frames_max) set_coalesced_frames(tap.name, *frames);
     return made;
 }
 
-MadePtr make_direct_link(const LinkRequest& request) {
+MadePtr make_direct_link(const LinkRequest& request, FiltersPtr filters) {
     const auto& interface = request.interface;
     MacvtapRequest wanted;
     wanted.name = wanted_name(interface);
@@ -213,13 +286,14 @@ MadePtr make_direct_link(const LinkRequest& request) {
         key.beside = wanted.lower;
         key.mac = macvtap.lower_mac;
     }
-    auto made = std::make_shared<Made>(std::move(macvtap.tap.fds), macvtap.tap.name, std::move(key));
+    auto made =
+        std::make_shared<Made>(std::move(macvtap.tap.fds), macvtap.tap.name, std::move(key), std::move(filters));
     set_limits(interface, macvtap.tap, false);
     return made;
 }
 
 /// The PCI device is given to QEMU elsewhere; what is to do here is the address that the card lets it have.
-MadePtr prepare_function(const LinkRequest& request, const std::string& root) {
+MadePtr prepare_function(const LinkRequest& request, const std::string& root, FiltersPtr filters) {
     const auto& interface = request.interface;
     const auto* at = interface.source && interface.source->host_address
                          ? std::get_if<HostPciAddress>(&*interface.source->host_address)
@@ -243,20 +317,35 @@ MadePtr prepare_function(const LinkRequest& request, const std::string& root) {
     key.number = function->number;
     key.vlan = before.vlan;
     key.mac = before.mac;
-    return std::make_shared<Made>(std::vector<Fd>{}, "", std::move(key));
+    return std::make_shared<Made>(std::vector<Fd>{}, "", std::move(key), std::move(filters));
 }
 
-MadePtr attach(const LinkRequest& request) {
+MadePtr attach(const Wanted& request, FiltersPtr filters) {
     const auto& name = request.interface.target->dev;
     if (name.empty()) throw Error{Code::invalid_xml, "a device that is not managed must be named with <target dev=>"};
-    return std::make_shared<Made>(attach_tap(name, request.queues, request.vnet_header).fds, name, LinkKey{});
+    auto tap = attach_tap(name, request.queues, request.vnet_header);
+    LinkKey key;
+    FilterGuard guard{filters, request.filter};
+    if (request.filter) {
+        if (!is_bridge_port(tap.name, tap.index))
+            throw Error{Code::unsupported_configuration,
+                        fmt::format("the network filter '{}' rules frames on a bridge, and '{}' is on none",
+                                    request.filter->name, name)};
+        guard.set(tap.name, tap.index);
+        key.index = tap.index;
+        key.name = tap.name;
+    }
+    auto made = std::make_shared<Made>(std::move(tap.fds), name, std::move(key), std::move(filters));
+    guard.keep();
+    return made;
 }
 
-MadePtr make(const LinkRequest& request, const std::string& root) {
-    if (is_foreign(request)) return attach(request);
+MadePtr make(const Wanted& request, const std::string& root, FiltersPtr filters) {
+    if (is_foreign(request)) return attach(request, std::move(filters));
     const auto type = actual_type(request.interface);
-    if (type == InterfaceType::hostdev) return prepare_function(request, root);
-    return type == InterfaceType::direct ? make_direct_link(request) : make_tap_link(request);
+    if (type == InterfaceType::hostdev) return prepare_function(request, root, std::move(filters));
+    return type == InterfaceType::direct ? make_direct_link(request, std::move(filters))
+                                         : make_tap_link(request, std::move(filters));
 }
 
 /// Runs on a worker; messages say whose link it is.
@@ -270,9 +359,20 @@ auto with_context(const LinkRequest& request, F work) {
 }
 
 /// False: it is gone.
-bool reconnect(const LinkKey& key, const LinkRequest& request) {
+bool reconnect(const LinkKey& key, const Wanted& request, const FiltersPtr& filters) {
     const bool told = key.kind == LinkKey::Kind::switch_port;
-    if (!reconnect_tap(key.name, key.index, tap_request(request, told))) return false;
+    require_no_switch(request, told);
+    FilterGuard guard{filters, request.filter};
+    if (key.kind == LinkKey::Kind::foreign) {
+        guard.set(key.name, key.index);
+        guard.keep();
+        return true;
+    }
+    auto wanted = tap_request(request, told);
+    wanted.guard = [&guard](const std::string& name, int index) { guard.set(name, index); };
+    if (!reconnect_tap(key.name, key.index, wanted)) return false;
+    guard.keep();
+    if (!request.filter) filters->remove(key.index);
     clear_limits(key.index, key.name);
     set_limits(request.interface, Tap{{}, key.name, key.index}, told);
     return true;
@@ -285,6 +385,9 @@ std::string last_line(std::string_view text) {
 }
 
 }  // namespace
+
+TapLinks::TapLinks(Workers& workers, Spawner* spawner, Setting setting)
+    : workers_{workers}, spawner_{spawner}, setting_{std::move(setting)}, filters_{std::make_shared<FilterTable>()} {}
 
 Task<> TapLinks::tell_switch(std::string what, std::vector<std::string> arguments, Deadline deadline,
                              std::stop_token stop) {
@@ -304,10 +407,12 @@ Task<> TapLinks::tell_switch(std::string what, std::vector<std::string> argument
         throw Error{Code::hypervisor_failed, fmt::format("{}: Open vSwitch says: {}", what, last_line(result.errors))};
 }
 
-Task<Link> TapLinks::open_link(LinkRequest request, Deadline deadline, std::stop_token stop) {
-    require_only_what_is_done(request);
-    const auto shared = std::make_shared<const LinkRequest>(std::move(request));
-    auto work = [shared, root = setting_.root] { return with_context(*shared, [&] { return make(*shared, root); }); };
+Task<Link> TapLinks::open_filtered(LinkRequest request, LinkFilterPtr filter, Deadline deadline, std::stop_token stop) {
+    const auto shared = std::make_shared<const Wanted>(Wanted{std::move(request), std::move(filter)});
+    require_only_what_is_done(*shared);
+    auto work = [shared, root = setting_.root, filters = filters_] {
+        return with_context(*shared, [&] { return make(*shared, root, filters); });
+    };
     const auto made =
         co_await workers_.run("making the link of " + described(*shared), std::move(work), deadline, stop);
     if (made->key.kind == LinkKey::Kind::switch_port) {
@@ -336,20 +441,25 @@ Task<Link> TapLinks::open_link(LinkRequest request, Deadline deadline, std::stop
 
 Task<> TapLinks::close_link(std::string undo_key) {
     const auto key = LinkKey::parse(undo_key);
-    if (key.kind == LinkKey::Kind::foreign) co_return;
+    if (key.kind == LinkKey::Kind::foreign && !key.index) co_return;
     co_await workers_.run(
-        fmt::format("removing the link {}", undo_key), [key] { take_down(key); }, in(removal_patience));
+        fmt::format("removing the link {}", undo_key), [key, filters = filters_] { take_down(key, *filters); },
+        in(removal_patience));
     if (key.kind == LinkKey::Kind::switch_port)
         co_await tell_switch(fmt::format("removing '{}' from bridge '{}'", key.name, key.beside),
                              remove_port_arguments(key.beside, key.name), in(removal_patience), {});
 }
 
-Task<> TapLinks::reconnect_link(std::string undo_key, LinkRequest request, Deadline deadline) {
+Task<> TapLinks::reconnect_filtered(std::string undo_key, LinkRequest request, LinkFilterPtr filter,
+                                    Deadline deadline) {
     const auto key = LinkKey::parse(undo_key);
-    if (key.kind != LinkKey::Kind::tap && key.kind != LinkKey::Kind::switch_port) co_return;
-    require_only_what_is_done(request);
-    const auto shared = std::make_shared<const LinkRequest>(std::move(request));
-    auto work = [shared, key] { return with_context(*shared, [&] { return reconnect(key, *shared); }); };
+    const bool filtered = key.kind == LinkKey::Kind::foreign && key.index && filter;
+    if (key.kind != LinkKey::Kind::tap && key.kind != LinkKey::Kind::switch_port && !filtered) co_return;
+    const auto shared = std::make_shared<const Wanted>(Wanted{std::move(request), std::move(filter)});
+    require_only_what_is_done(*shared);
+    auto work = [shared, key, filters = filters_] {
+        return with_context(*shared, [&] { return reconnect(key, *shared, filters); });
+    };
     const bool there =
         co_await workers_.run("putting back the link of " + described(*shared), std::move(work), deadline);
     if (there && key.kind == LinkKey::Kind::switch_port)
@@ -358,7 +468,7 @@ Task<> TapLinks::reconnect_link(std::string undo_key, LinkRequest request, Deadl
 }
 
 /// What is on a bridge can go to another one; between a bridge and a switch, nobody would take the port away.
-Task<Link> TapLinks::move_link(std::string undo_key, LinkRequest request, Deadline deadline) {
+Task<Link> TapLinks::move_filtered(std::string undo_key, LinkRequest request, LinkFilterPtr filter, Deadline deadline) {
     const auto key = LinkKey::parse(undo_key);
     const bool bridged = actual_type(request.interface) == InterfaceType::bridge;
     const auto shared = std::make_shared<const LinkRequest>(request);
@@ -370,11 +480,15 @@ Task<Link> TapLinks::move_link(std::string undo_key, LinkRequest request, Deadli
         refuse(request, "only from one bridge to another of its kind can a link be put while the machine runs");
     auto moved = key;
     if (told) moved.beside = request.interface.source->bridge;
-    co_await reconnect_link(std::move(undo_key), std::move(request), deadline);
+    co_await reconnect_filtered(std::move(undo_key), std::move(request), std::move(filter), deadline);
     Link link;
     link.ifname = moved.name;
     link.undo_key = moved.text();
     co_return link;
+}
+
+Task<> TapLinks::links_are_known(Deadline deadline) {
+    co_await workers_.run("looking at the filters of interfaces", [filters = filters_] { filters->sweep(); }, deadline);
 }
 
 }  // namespace virtbus::network

@@ -7,12 +7,15 @@
 #pragma once
 
 #include "virtbus/driver.hpp"
+#include "virtbus/link_filters.hpp"
 #include "virtbus/link_mover.hpp"
 #include "virtbus/ports.hpp"
 
 namespace virtbus::network {
 
-class TapLinks final : public LinkProvider, public MovableLinks {
+class FilterTable;
+
+class TapLinks final : public LinkProvider, public MovableLinks, public FilteringLinks {
 public:
     struct Setting {
         std::string root;  ///< stands for the host's root, where its sysfs is
@@ -21,13 +24,26 @@ public:
     };
     /// Without a spawner there are no ports of Open vSwitch.
     explicit TapLinks(Workers& workers, Spawner* spawner = nullptr) : TapLinks{workers, spawner, Setting{}} {}
-    TapLinks(Workers& workers, Spawner* spawner, Setting setting)
-        : workers_{workers}, spawner_{spawner}, setting_{std::move(setting)} {}
+    TapLinks(Workers& workers, Spawner* spawner, Setting setting);
 
-    Task<Link> open_link(LinkRequest request, Deadline deadline, std::stop_token stop) override;
+    Task<Link> open_link(LinkRequest request, Deadline deadline, std::stop_token stop) override {
+        return open_filtered(std::move(request), nullptr, deadline, std::move(stop));
+    }
     Task<> close_link(std::string undo_key) override;
-    Task<> reconnect_link(std::string undo_key, LinkRequest request, Deadline deadline) override;
-    Task<Link> move_link(std::string undo_key, LinkRequest request, Deadline deadline) override;
+    Task<> reconnect_link(std::string undo_key, LinkRequest request, Deadline deadline) override {
+        return reconnect_filtered(std::move(undo_key), std::move(request), nullptr, deadline);
+    }
+    Task<Link> move_link(std::string undo_key, LinkRequest request, Deadline deadline) override {
+        return move_filtered(std::move(undo_key), std::move(request), nullptr, deadline);
+    }
+
+    Task<Link> open_filtered(LinkRequest request, LinkFilterPtr filter, Deadline deadline,
+                             std::stop_token stop) override;
+    Task<> reconnect_filtered(std::string undo_key, LinkRequest request, LinkFilterPtr filter,
+                              Deadline deadline) override;
+    Task<Link> move_filtered(std::string undo_key, LinkRequest request, LinkFilterPtr filter,
+                             Deadline deadline) override;
+    Task<> links_are_known(Deadline deadline) override;
 
 private:
     Task<> tell_switch(std::string what, std::vector<std::string> arguments, Deadline deadline, std::stop_token stop);
@@ -35,6 +51,7 @@ private:
     Workers& workers_;
     Spawner* const spawner_;
     const Setting setting_;
+    const std::shared_ptr<FilterTable> filters_;  ///< shared with work that nobody waits for any more
 };
 
 }  // namespace virtbus::network

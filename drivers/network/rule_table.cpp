@@ -2,12 +2,6 @@
 #include "network/rule_table.hpp"
 
 #include <fmt/format.h>
-#include <linux/netfilter/nf_tables.h>
-#include <linux/netfilter/nfnetlink.h>
-#include <malloc.h>
-#include <netinet/in.h>
-#include <netlink/attr.h>
-#include <nftables/libnftables.h>
 
 #include <cerrno>
 #include <condition_variable>
@@ -18,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "network/netlink.hpp"
+#include "network/nftables.hpp"
 #include "virtbus/error.hpp"
 
 namespace virtbus::network {
@@ -77,98 +71,26 @@ std::string all_of(const Rules& rules) {
     return text;
 }
 
-/// The kernel's words for what goes by itself.
-bool is_transient(const std::string& said) {
-    for (const int error : {EAGAIN, EBUSY, EINTR})
-        if (said.find(std::strerror(error)) != said.npos) return true;
-    return false;
-}
-
 /// libnftables tells of an error in several lines, the first of which says what it is.
 Error failure(const std::string& said) {
-    const auto has = [&said](int error) { return said.find(std::strerror(error)) != said.npos; };
-    const auto line = said.substr(0, said.find('\n'));
-    const auto doing = fmt::format("loading packet rules into the nftables table '{}'", table);
-    if (has(EPERM) || has(EACCES))
-        return {Code::access_denied, fmt::format("{}: not permitted; it takes the right CAP_NET_ADMIN", doing)};
-    if (has(EOPNOTSUPP) || has(EAFNOSUPPORT) || has(EPROTONOSUPPORT) || has(ENOENT))
-        return {Code::unsupported, fmt::format("{}: {}; this kernel lacks nf_tables or its parts for inet tables, "
-                                               "connection tracking, NAT or reject",
-                                               doing, line)};
-    return {Code::hypervisor_failed, fmt::format("{}: {}", doing, line.empty() ? "no reason was given" : line)};
+    return nft_failure(table, "inet tables, connection tracking, NAT or reject", said);
 }
 
-/// libnftables in the network namespace of the thread that speaks to it first.
-class Nftables {
-public:
-    /// What the kernel has against it; nothing when it is done.
-    std::optional<std::string> run(const std::string& text) {
-        prepare();
-        const int status = nft_run_cmd_from_buffer(context_.get(), text.c_str());
-        const char* said = nft_ctx_get_error_buffer(context_.get());
-        const char* printed = nft_ctx_get_output_buffer(context_.get());
-        printed_ = printed ? printed : "";
-        // The library takes some hundred KiB for each network while it works, which malloc would keep for good.
-        constexpr std::size_t large = 1 << 16;
-        if (text.size() > large) ::malloc_trim(0);
-        if (status == 0) return std::nullopt;
-        return said ? said : "";
+/// Chains of networks that the kernel has, in whatever state; nothing when there is no table.
+std::optional<std::set<std::string>> chains_of(Nftables& nftables) {
+    if (const auto said = nftables.run(fmt::format("list table {}\n", table))) {
+        if (said->find(std::strerror(ENOENT)) != said->npos) return std::nullopt;
+        throw failure(*said);
     }
-    /// Chains of networks that the kernel has, in whatever state; nothing when there is no table.
-    std::optional<std::set<std::string>> chains() {
-        if (const auto said = run(fmt::format("list table {}\n", table))) {
-            if (said->find(std::strerror(ENOENT)) != said->npos) return std::nullopt;
-            throw failure(*said);
-        }
-        std::set<std::string> found;
-        const auto begin = fmt::format("chain {}_", rule_kinds[0].chain);
-        for (auto at = printed_.find(begin); at != printed_.npos; at = printed_.find(begin, at + 1)) {
-            const auto name = at + std::strlen("chain ");
-            found.insert(printed_.substr(name, printed_.find(' ', name) - name));
-        }
-        return found;
+    const auto& printed = nftables.printed();
+    std::set<std::string> found;
+    const auto begin = fmt::format("chain {}_", rule_kinds[0].chain);
+    for (auto at = printed.find(begin); at != printed.npos; at = printed.find(begin, at + 1)) {
+        const auto name = at + std::strlen("chain ");
+        found.insert(printed.substr(name, printed.find(' ', name) - name));
     }
-    /// The kernel counts changes of all tables together; nothing when it does not tell.
-    std::optional<std::uint32_t> generation() {
-        if (!connect()) return std::nullopt;
-        struct nfgenmsg header{};
-        header.nfgen_family = AF_UNSPEC;
-        header.version = NFNETLINK_V0;
-        Message message{nlmsg_alloc_simple((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETGEN, NLM_F_REQUEST)};
-        if (!message || nlmsg_append(message.get(), &header, sizeof header, NLMSG_ALIGNTO) < 0) return std::nullopt;
-        std::optional<std::uint32_t> answer;
-        nl_socket_modify_cb(
-            socket_.get(), NL_CB_VALID, NL_CB_CUSTOM,
-            [](nl_msg* reply, void* to) -> int {
-                if (const auto* id = nlmsg_find_attr(nlmsg_hdr(reply), sizeof(nfgenmsg), NFTA_GEN_ID))
-                    static_cast<std::optional<std::uint32_t>*>(to)->emplace(ntohl(nla_get_u32(id)));
-                return NL_OK;
-            },
-            &answer);
-        if (nl_send_auto(socket_.get(), message.get()) < 0 || nl_recvmsgs_default(socket_.get()) < 0) socket_.reset();
-        return answer;
-    }
-
-private:
-    void prepare() {
-        if (context_) return;
-        context_.reset(nft_ctx_new(NFT_CTX_DEFAULT));
-        if (!context_) throw Error{Code::limits_exceeded, "no memory for nftables"};
-        nft_ctx_buffer_error(context_.get());
-        nft_ctx_buffer_output(context_.get());
-    }
-    bool connect() {
-        if (socket_) return true;
-        socket_.reset(nl_socket_alloc());
-        if (!socket_) return false;
-        nl_socket_disable_auto_ack(socket_.get());
-        if (nl_connect(socket_.get(), NETLINK_NETFILTER) < 0) socket_.reset();
-        return socket_ != nullptr;
-    }
-    std::unique_ptr<nft_ctx, Free<nft_ctx_free>> context_;
-    Socket socket_;
-    std::string printed_;
-};
+    return found;
+}
 
 }  // namespace
 
@@ -263,14 +185,14 @@ private:
     std::string everything(const Rules& next, const std::set<std::string>& touched) {
         if (next.empty()) return without_any(touched);
         auto text = all_of(next);
-        const auto there = nftables_.chains();
+        const auto there = chains_of(nftables_);
         for (const auto& bridge : touched)
             if (!next.contains(bridge) && there && there->contains(chain_of(rule_kinds[0], bridge)))
                 text += addition(bridge, {}) + removal(bridge);
         return text;
     }
     std::string without_any(const std::set<std::string>& touched) {
-        auto there = nftables_.chains();
+        auto there = chains_of(nftables_);
         if (!there) return {};
         std::string text;
         for (const auto& bridge : touched)

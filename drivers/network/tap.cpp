@@ -162,6 +162,7 @@ Tap make_tap(const TapRequest& request) {
         set_interface(tap.fds.back().get(), tap.name, flags);
     }
     tap.index = static_cast<int>(::if_nametoindex(tap.name.c_str()));
+    if (request.guard) request.guard(tap.name, tap.index);
     configure(tap, request);
     return tap;
 }
@@ -172,6 +173,7 @@ bool reconnect_tap(const std::string& name, int index, const TapRequest& request
         const LinkObject link = find_link(socket.get(), index, name);
         if (!link || name != rtnl_link_get_name(link.get())) return false;
     }
+    if (request.guard) request.guard(name, index);
     configure(Tap{{}, name, index}, request, true);
     return true;
 }
@@ -197,6 +199,15 @@ Tap attach_tap(const std::string& name, unsigned queues, bool vnet_header) {
         set_interface(tap.fds.back().get(), name, tap_flags(queues, vnet_header));
     }
     return tap;
+}
+
+bool is_bridge_port(const std::string& name, int index) {
+    const Socket socket = connect_route();
+    const LinkObject link = find_link(socket.get(), index, name);
+    const int master = link ? rtnl_link_get_master(link.get()) : 0;
+    const LinkObject bridge = master ? find_link(socket.get(), master, "") : nullptr;
+    const char* type = bridge ? rtnl_link_get_type(bridge.get()) : nullptr;
+    return type && std::strcmp(type, "bridge") == 0;
 }
 
 void set_coalesced_frames(const std::string& name, unsigned frames) {

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,8 @@ struct TapRequest {
     bool isolated = false;  ///< does not talk to the bridge's other isolated ports
     PortVlans vlans;        ///< on the bridge
     bool up = true;
+    /// Called when the device is there and not yet on a bridge, with no frame in or out; what it throws undoes all.
+    std::function<void(const std::string& name, int index)> guard{};
 };
 
 struct Tap {
@@ -54,6 +57,9 @@ bool reconnect_tap(const std::string& name, int index, const TapRequest& request
 
 /// Opens a tap or macvtap that somebody else made, and changes nothing of it.
 Tap attach_tap(const std::string& name, unsigned queues, bool vnet_header);
+
+/// It is on a bridge of the kernel's. Blocks.
+bool is_bridge_port(const std::string& name, int index);
 
 /// How many frames from the guest the host's side may gather before it goes on with them; 0 = none. Blocks.
 void set_coalesced_frames(const std::string& name, unsigned frames);

@@ -58,6 +58,16 @@ void check_switch(const Checked& it) {
     if (tagged) it.refuse("a macvtap device has no VLAN tags; name a VLAN device in <source dev=>");
 }
 
+/// What the filter says is the link provider's affair.
+void check_filter(const Checked& it) {
+    const auto type = it.interface.type;
+    if (it.interface.filterref && type != InterfaceType::network && type != InterfaceType::bridge &&
+        type != InterfaceType::ethernet)
+        it.refuse(
+            fmt::format("a network filter ('{}') is for interfaces of type network, bridge and ethernet, not '{}'",
+                        it.interface.filterref->filter, word(type)));
+}
+
 /// Links that nobody makes; the words are those of the link provider.
 void check_link(const Checked& it) {
     const Interface& interface = it.interface;
@@ -69,16 +79,13 @@ void check_link(const Checked& it) {
         if (interface.vlan && (interface.vlan->tags.size() > 1 || interface.vlan->trunk.value_or(false)))
             it.refuse("a virtual function takes one VLAN tag");
     }
+    check_filter(it);
     if (!is_tap(interface)) return;
     if (!interface.script.empty() || !interface.downscript.empty())
         it.refuse("scripts are not run; prepare the device beforehand and name it with <target dev=... managed='no'/>");
     if (interface.source && !interface.source->ips.empty())
         it.refuse("addresses on the host's side are not set; give them to the bridge");
     check_switch(it);
-    if (interface.filterref)
-        it.refuse(
-            fmt::format("network filters are not served, and without '{}' the guest would be less confined than asked",
-                        interface.filterref->filter));
     if (interface.backend && !interface.backend->tap.empty() && interface.backend->tap != "/dev/net/tun")
         it.refuse("taps come from /dev/net/tun; another <backend tap=> is not served");
     if (interface.coalesce_rx_frames_max.value_or(0) > 64)

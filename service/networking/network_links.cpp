@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "service/networking/filters.hpp"
 #include "service/parallel.hpp"
 
 namespace virtbus {
@@ -43,21 +44,60 @@ VirtualNetworkPtr NetworkLinks::network_for(const LinkRequest& request) const {
     return network;
 }
 
+// ---- filters
+
+Task<LinkFilterPtr> NetworkLinks::find_filter(LinkRequest request, Deadline deadline, std::stop_token stop) {
+    if (!request.interface.filterref) co_return nullptr;
+    NetworkFilters filters{context_.ports.files, context_.ports.folders};
+    try {
+        co_return co_await filters.resolve(request.interface, deadline, std::move(stop));
+    } catch (const Error& error) {
+        throw Error{error.code(), fmt::format("domain '{}': {}", request.domain_name, error.what())};
+    }
+}
+
+/// A driver that does not filter refuses an interface that wants to be.
+Task<Link> NetworkLinks::open_by_driver(LinkRequest request, LinkFilterPtr filter, Deadline deadline,
+                                        std::stop_token stop) {
+    if (auto* const filtering = filter ? dynamic_cast<FilteringLinks*>(driver_) : nullptr)
+        return filtering->open_filtered(std::move(request), std::move(filter), deadline, std::move(stop));
+    return driver_->open_link(std::move(request), deadline, std::move(stop));
+}
+
+Task<Link> NetworkLinks::move_by_driver(std::string key, LinkRequest request, LinkFilterPtr filter, Deadline deadline) {
+    if (auto* const filtering = filter ? dynamic_cast<FilteringLinks*>(driver_) : nullptr)
+        return filtering->move_filtered(std::move(key), std::move(request), std::move(filter), deadline);
+    return dynamic_cast<MovableLinks&>(*driver_).move_link(std::move(key), std::move(request), deadline);
+}
+
+Task<> NetworkLinks::reconnect_by_driver(std::string key, LinkRequest request, LinkFilterPtr filter,
+                                         Deadline deadline) {
+    if (auto* const filtering = filter ? dynamic_cast<FilteringLinks*>(driver_) : nullptr)
+        return filtering->reconnect_filtered(std::move(key), std::move(request), std::move(filter), deadline);
+    return driver_->reconnect_link(std::move(key), std::move(request), deadline);
+}
+
+Task<> NetworkLinks::links_are_known(Deadline deadline) {
+    if (auto* const filtering = dynamic_cast<FilteringLinks*>(driver_)) co_await filtering->links_are_known(deadline);
+}
+
 // ---- opening and closing
 
 Task<Link> NetworkLinks::open_link(LinkRequest request, Deadline deadline, std::stop_token stop) {
     if (!driver_)
         throw Error{Code::unsupported,
                     fmt::format("{} needs a link to the host, and none can be made here", described(request))};
+    auto filter = co_await find_filter(request, deadline, stop);
     if (request.interface.type != InterfaceType::network)
-        co_return co_await driver_->open_link(std::move(request), deadline, std::move(stop));
+        co_return co_await open_by_driver(std::move(request), std::move(filter), deadline, std::move(stop));
     const auto network = network_for(request);
     auto attachment = co_await network->attach(request, deadline);
     const auto id = attachment.port.id;
     Link link;
     std::exception_ptr error;
     try {
-        link = co_await open_on(network, std::move(attachment), std::move(request), deadline, std::move(stop));
+        link = co_await open_on(network, std::move(attachment), std::move(request), std::move(filter), deadline,
+                                std::move(stop));
     } catch (...) {
         error = std::current_exception();
     }
@@ -67,11 +107,11 @@ Task<Link> NetworkLinks::open_link(LinkRequest request, Deadline deadline, std::
 }
 
 Task<Link> NetworkLinks::open_on(VirtualNetworkPtr network, Attachment attachment, LinkRequest request,
-                                 Deadline deadline, std::stop_token stop) {
+                                 LinkFilterPtr filter, Deadline deadline, std::stop_token stop) {
     network->require_on(attachment);
     auto wanted = request;
     wanted.interface = attachment.resolved;
-    auto link = co_await driver_->open_link(std::move(wanted), deadline, std::move(stop));
+    auto link = co_await open_by_driver(std::move(wanted), filter, deadline, std::move(stop));
     const Key key{network->view().uuid, attachment.port.id, link.undo_key};
     std::exception_ptr error;
     try {
@@ -90,7 +130,7 @@ Task<Link> NetworkLinks::open_on(VirtualNetworkPtr network, Attachment attachmen
     link.undo_key = key.text();
     link.interface = attachment.shown;
     request.interface = attachment.shown;
-    places_[attachment.port.id] = {key.network, std::move(request), key.driver};
+    places_[attachment.port.id] = {key.network, std::move(request), std::move(filter), key.driver};
     co_return link;
 }
 
@@ -121,13 +161,14 @@ Task<Link> NetworkLinks::move_link(std::string undo_key, LinkRequest request, De
         throw Error{Code::unsupported,
                     fmt::format("{} cannot be put elsewhere while the machine runs", described(request))};
     const auto key = Key::parse(undo_key);
+    auto filter = co_await find_filter(request, deadline, {});
     auto driver_key = key ? key->driver : std::move(undo_key);
     Link link;
     if (request.interface.type == InterfaceType::network) {
         const auto network = network_for(request);
-        link = co_await move_to(network, std::move(driver_key), std::move(request), deadline);
+        link = co_await move_to(network, std::move(driver_key), std::move(request), std::move(filter), deadline);
     } else {
-        link = co_await movable->move_link(std::move(driver_key), std::move(request), deadline);
+        link = co_await move_by_driver(std::move(driver_key), std::move(request), std::move(filter), deadline);
     }
     if (!key) co_return link;
     places_.erase(key->port);
@@ -136,7 +177,7 @@ Task<Link> NetworkLinks::move_link(std::string undo_key, LinkRequest request, De
 }
 
 Task<Link> NetworkLinks::move_to(VirtualNetworkPtr network, std::string driver_key, LinkRequest request,
-                                 Deadline deadline) {
+                                 LinkFilterPtr filter, Deadline deadline) {
     // What the network before has made of it is not asked of this one.
     InterfaceSource source;
     source.network = request.interface.source->network;
@@ -149,8 +190,7 @@ Task<Link> NetworkLinks::move_to(VirtualNetworkPtr network, std::string driver_k
         network->require_on(attachment);
         auto wanted = request;
         wanted.interface = attachment.resolved;
-        link = co_await dynamic_cast<MovableLinks&>(*driver_).move_link(std::move(driver_key), std::move(wanted),
-                                                                        deadline);
+        link = co_await move_by_driver(std::move(driver_key), std::move(wanted), filter, deadline);
     } catch (...) {
         error = std::current_exception();
     }
@@ -162,19 +202,26 @@ Task<Link> NetworkLinks::move_to(VirtualNetworkPtr network, std::string driver_k
     link.undo_key = key.text();
     link.interface = attachment.shown;
     request.interface = attachment.shown;
-    places_[attachment.port.id] = {key.network, std::move(request), key.driver};
+    places_[attachment.port.id] = {key.network, std::move(request), std::move(filter), key.driver};
     co_return link;
 }
 
 // ---- coming back
 
+/// A filter that cannot be found any more stays what it was: no driver touches a link without knowing its filter.
 Task<> NetworkLinks::reconnect_link(std::string undo_key, LinkRequest request, Deadline deadline) {
     const auto key = Key::parse(undo_key);
+    LinkFilterPtr filter;
+    try {
+        filter = co_await find_filter(request, deadline, {});
+    } catch (const Error& error) {
+        context_.ports.log.warning(fmt::format("What filters it stays as it is: {}", error.what()));
+    }
     if (!key) {
-        if (driver_) co_await driver_->reconnect_link(std::move(undo_key), std::move(request), deadline);
+        if (driver_) co_await reconnect_by_driver(std::move(undo_key), std::move(request), std::move(filter), deadline);
         co_return;
     }
-    places_[key->port] = {key->network, std::move(request), key->driver};
+    places_[key->port] = {key->network, std::move(request), std::move(filter), key->driver};
     const auto network = networks_.network(key->network);
     if (network && network->active()) co_await reconnect_place(network, key->port);
 }
@@ -199,7 +246,7 @@ Task<> NetworkLinks::reconnect_place(VirtualNetworkPtr network, std::string port
         if (attachment && places_.contains(port_id) && driver_) {
             auto request = place.request;
             request.interface = std::move(attachment->resolved);
-            co_await driver_->reconnect_link(place.driver_key, std::move(request), deadline);
+            co_await reconnect_by_driver(place.driver_key, std::move(request), place.filter, deadline);
         }
     } catch (const std::exception& e) {
         context_.ports.log.warning(fmt::format("{} could not be put back on network '{}': {}", described(place.request),

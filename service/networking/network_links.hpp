@@ -10,6 +10,7 @@
 #include "service/networking/network_context.hpp"
 #include "service/networking/network_list.hpp"
 #include "virtbus/driver.hpp"
+#include "virtbus/link_filters.hpp"
 #include "virtbus/link_mover.hpp"
 
 namespace virtbus {
@@ -24,6 +25,8 @@ public:
     Task<Link> open_link(LinkRequest request, Deadline deadline, std::stop_token stop) override;
     Task<> close_link(std::string undo_key) override;
     Task<> reconnect_link(std::string undo_key, LinkRequest request, Deadline deadline) override;
+    /// All links of running guests have been told of.
+    Task<> links_are_known(Deadline deadline);
 
     // ---- MovableLinks
     Task<Link> move_link(std::string undo_key, LinkRequest request, Deadline deadline) override;
@@ -36,12 +39,18 @@ private:
     struct Place {
         std::string network;  ///< uuid
         LinkRequest request;  ///< with the interface as the guest has it
+        LinkFilterPtr filter;
         std::string driver_key;
     };
+    Task<LinkFilterPtr> find_filter(LinkRequest request, Deadline deadline, std::stop_token stop);
+    Task<Link> open_by_driver(LinkRequest request, LinkFilterPtr filter, Deadline deadline, std::stop_token stop);
+    Task<Link> move_by_driver(std::string key, LinkRequest request, LinkFilterPtr filter, Deadline deadline);
+    Task<> reconnect_by_driver(std::string key, LinkRequest request, LinkFilterPtr filter, Deadline deadline);
     VirtualNetworkPtr network_for(const LinkRequest& request) const;
-    Task<Link> open_on(VirtualNetworkPtr network, Attachment attachment, LinkRequest request, Deadline deadline,
-                       std::stop_token stop);
-    Task<Link> move_to(VirtualNetworkPtr network, std::string driver_key, LinkRequest request, Deadline deadline);
+    Task<Link> open_on(VirtualNetworkPtr network, Attachment attachment, LinkRequest request, LinkFilterPtr filter,
+                       Deadline deadline, std::stop_token stop);
+    Task<Link> move_to(VirtualNetworkPtr network, std::string driver_key, LinkRequest request, LinkFilterPtr filter,
+                       Deadline deadline);
     Task<> reconnect_place(VirtualNetworkPtr network, std::string port_id);
 
     const NetworkContext& context_;

@@ -95,7 +95,6 @@ constexpr Row filterref_rows[]{
     attribute<&FilterRef::filter>("filter").required(),
     element<&FilterRef::parameters>("parameter", parameter_table),
 };
-constinit const Table filterref_table = table<FilterRef>(filterref_rows);
 
 constexpr Row range_rows[]{
     attribute<&PortForwardRange::start>("start").range(1, 65535).required(),
@@ -251,6 +250,7 @@ constinit const Table bandwidth_limit_table = table<BandwidthLimit>(limit_rows);
 constinit const Table ip_address_table = table<IpAddress>(ip_rows);
 constinit const Table ip_route_table = table<IpRoute>(route_rows);
 constinit const Table teaming_table = table<Teaming>(teaming_rows);
+constinit const Table filterref_table = table<FilterRef>(filterref_rows);
 constinit const Table interface_table = table<Interface>(interface_rows, check_interface);
 
 }  // namespace virtbus::xml

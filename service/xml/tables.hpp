@@ -27,7 +27,7 @@ extern const Table blkiotune_table, memtune_table, memory_backing_table, vcpu_ta
     default_iothread_table, throttle_group_table, cputune_table, numatune_table;
 
 // network.cpp
-extern const Table interface_table, teaming_table, ip_address_table, ip_route_table;
+extern const Table interface_table, teaming_table, filterref_table, ip_address_table, ip_route_table;
 extern const Table virtual_port_table, bandwidth_table, bandwidth_limit_table, vlan_table;
 
 // networks.cpp

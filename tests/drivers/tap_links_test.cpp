@@ -109,7 +109,7 @@ TEST_F(TapLinks, WhatIsNotDoneIsRefusedAndLeavesNothing) {
     auto filtered = request(InterfaceType::bridge);
     filtered.interface.filterref.emplace();
     filtered.interface.filterref->filter = "clean-traffic";
-    EXPECT_EQ(refusal(filtered), Code::unsupported);
+    EXPECT_EQ(refusal(filtered), Code::unsupported) << "nobody has said what the filter is";
     auto nameless = request(InterfaceType::bridge);
     nameless.interface.source->bridge.clear();
     EXPECT_EQ(refusal(nameless), Code::invalid_xml);

@@ -77,6 +77,7 @@ void take_place(Interface& interface, const Interface& other) {
     interface.port_isolated = other.port_isolated;
     interface.bandwidth = other.bandwidth;
     interface.trust_guest_rx_filters = other.trust_guest_rx_filters;
+    interface.filterref = other.filterref;
 }
 
 /// A machine that was told its MTU keeps it.
@@ -113,7 +114,7 @@ Task<> update_interface(CorePtr core, Interface before, Interface interface, Res
     same.link_state = before.link_state;
     take_place(same, before);
     require_same(*core, before, same, fmt::format("interface '{}'", before.mac),
-                 "the link state, the bridge or network and what that does with it");
+                 "the link state, the filter, the bridge or network and what that does with it");
     same = interface;
     same.link_state = before.link_state;
     if (!(same == before)) {
