@@ -46,7 +46,7 @@ void check_contradictions(const DomainConfig& config, const Capabilities&, Probl
     if (x86 && !acpi && (config.os.firmware == "efi" || (config.os.loader && config.os.loader->type == "pflash")))
         problems.emplace_back("UEFI: needs <features><acpi/> on this machine");
     for (const auto& memory : config.devices.memories)
-        if (x86 && !acpi && memory.model != "sgx-epc") {
+        if (x86 && !acpi && memory.model.ends_with("dimm")) {
             problems.push_back(fmt::format("memory device {}: needs <features><acpi/>", memory.model));
             break;
         }

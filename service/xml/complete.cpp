@@ -56,14 +56,15 @@ void complete_memory(DomainConfig& config) {
         broken("<memory> is missing or zero; it needs a size, e.g. <memory unit='MiB'>512</memory>");
     config.memory = whole_kib(*config.memory);
     if (devices > *config.memory) broken("the memory devices have more memory than <memory> says");
-    if (config.max_memory) {
-        if (config.max_memory->size < *config.memory) broken("<maxMemory> is less than <memory>");
-    } else if (devices &&
-               std::any_of(config.devices.memories.begin(), config.devices.memories.end(), [](const auto& m) {
-                   return m.model == "dimm" || m.model == "nvdimm" || m.model == "virtio-mem";
-               })) {
+    const auto any_of = [&](auto test) {
+        return std::any_of(config.devices.memories.begin(), config.devices.memories.end(), test);
+    };
+    const bool plugged = any_of([](const auto& m) { return m.model.ends_with("dimm"); });
+    if (config.max_memory && config.max_memory->size < *config.memory) broken("<maxMemory> is less than <memory>");
+    if (plugged && !(config.max_memory && config.max_memory->slots))
         broken("memory devices need a <maxMemory> with slots");
-    }
+    if (!config.max_memory && any_of([](const auto& m) { return m.model == "virtio-mem"; }))
+        broken("memory devices need a <maxMemory>");
     if (!config.current_memory || *config.current_memory == 0 || *config.current_memory > *config.memory)
         config.current_memory = config.memory;
     config.current_memory = whole_kib(*config.current_memory);

@@ -46,8 +46,12 @@ constexpr Row devices_rows[]{
 
 // ---- memory and CPUs
 
+/// Only DIMMs take slots.
+bool has_slots(const MaxMemory& memory) {
+    return memory.slots > 0;
+}
 constexpr Row max_memory_rows[]{
-    attribute<&MaxMemory::slots>("slots").range(1, UINT32_MAX).required(),
+    attribute<&MaxMemory::slots>("slots").only_when<MaxMemory, has_slots>().range(1, UINT32_MAX),
     text<&MaxMemory::size>().scaled().required(),
 };
 constinit const Table max_memory_table = table<MaxMemory>(max_memory_rows);

@@ -87,13 +87,20 @@ bool wants_all_at_once(const DomainConfig& config) {
     return config.memory_backing && config.memory_backing->allocation_mode == "immediate";
 }
 
+bool has_own_pages(const Piece& piece) {
+    return piece.page && !is_ordinary_page(*piece.page);
+}
+
+bool is_huge(const Argv& line, const Piece& piece) {
+    if (line.runnable() || piece.plain) return false;
+    return piece.page ? has_own_pages(piece) : wants_huge(line.config, piece.cell);
+}
+
 Json backend(const Argv& line, const Piece& piece) {
     const DomainConfig& config = line.config;
     const MemoryBacking none;
     const MemoryBacking& wish = config.memory_backing ? *config.memory_backing : none;
-    const bool shared = is_shared(config, piece);
-    const bool own_pages = piece.page && !is_ordinary_page(*piece.page);
-    const bool huge = !line.runnable() && !piece.plain && (piece.page ? own_pages : wants_huge(config, piece.cell));
+    const bool shared = is_shared(config, piece), own_pages = has_own_pages(piece), huge = is_huge(line, piece);
     const bool memfd = huge || wish.source_type == "memfd" || wish.source_type == "file" || shared;
     Json object;
     object.set("qom-type", memfd ? "memory-backend-memfd" : "memory-backend-ram").set("id", piece.id);
@@ -242,6 +249,18 @@ bool has_cells(const DomainConfig& config) {
     return config.cpu && config.cpu->numa && !config.cpu->numa->cells.empty();
 }
 
+Piece piece_of(const Argv& line, const MemoryDevice& memory, const std::string& id) {
+    Piece piece{.id = id, .size = size_of(line, memory), .cell = memory.target.node, .access = memory.access};
+    if (memory.model == "nvdimm" || memory.model == "virtio-pmem") {
+        piece.access = memory.access.empty() ? "shared" : memory.access;
+        piece.plain = true;
+    }
+    if (memory.source) piece.page = memory.source->pagesize;
+    if (memory.source && memory.source->nodemask) piece.host_nodes = &*memory.source->nodemask;
+    piece.reserved = memory.model != "virtio-mem";
+    return piece;
+}
+
 /// Where the bytes of a memory device come from.
 Json device_backend(const Argv& line, const MemoryDevice& memory, const std::string& id) {
     const bool file = memory.source && !memory.source->path.empty() && !line.runnable();
@@ -255,15 +274,7 @@ Json device_backend(const Argv& line, const MemoryDevice& memory, const std::str
         if (memory.target.readonly) object.set("readonly", true);
         return object;
     }
-    Piece piece{.id = id, .size = size_of(line, memory), .cell = memory.target.node, .access = memory.access};
-    if (memory.model == "nvdimm" || memory.model == "virtio-pmem") {
-        piece.access = memory.access.empty() ? "shared" : memory.access;
-        piece.plain = true;
-    }
-    if (memory.source) piece.page = memory.source->pagesize;
-    if (memory.source && memory.source->nodemask) piece.host_nodes = &*memory.source->nodemask;
-    piece.reserved = memory.model != "virtio-mem";
-    return backend(line, piece);
+    return backend(line, piece_of(line, memory, id));
 }
 
 void add_epc(Argv& line, const MemoryDevice& memory, const std::string& id) {
@@ -295,7 +306,8 @@ void add_memory_device(Argv& line, const MemoryDevice& memory) {
     if (memory.target.dynamic_memslots.value_or(false)) device.set("dynamic-memslots", true);
     if (memory.model == "nvdimm") device.set_text("uuid", memory.uuid);
     if (memory.model == "nvdimm" && memory.target.readonly) device.set("unarmed", true);
-    if (memory.model == "virtio-mem" && wants_all_at_once(line.config)) device.set("prealloc", true);
+    if (memory.model == "virtio-mem" && (wants_all_at_once(line.config) || is_huge(line, piece_of(line, memory, ""))))
+        device.set("prealloc", true);
     device.set("memdev", backend_id);
     if (virtio) device.set("memaddr", memory.target.address_base);
     line.place(device, memory.info);
@@ -335,9 +347,9 @@ std::string main_memory_backend(const Argv& line) {
 void add_memory(Argv& line) {
     const DomainConfig& config = line.config;
     KeyValues memory{fmt::format("size={}k", main_size(line) >> 10)};
+    if (config.max_memory && config.max_memory->slots) memory.add("slots", config.max_memory->slots);
     if (config.max_memory)
-        memory.add("slots", config.max_memory->slots)
-            .add("maxmem", fmt::format("{}k", in_whole(memory_unit(line), config.max_memory->size) >> 10));
+        memory.add("maxmem", fmt::format("{}k", in_whole(memory_unit(line), config.max_memory->size) >> 10));
     line.arg("-m", memory);
     if (const std::string id = main_memory_backend(line); !id.empty())
         line.object(backend(line, {.id = id, .size = main_size(line)}));
