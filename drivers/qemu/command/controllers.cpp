@@ -2,6 +2,8 @@
 // The buses: PCI ports and bridges, USB, SCSI, SATA, virtio-serial ... and the I/O threads that serve some of them.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include <array>
 
 #include "qemu/check_disks.hpp"
@@ -145,6 +147,25 @@ void set_master(Json& device, const Controller& controller) {
     device.set("firstport", controller.info.usb_master_startport.value_or(2 * function));
 }
 
+std::ptrdiff_t depth(const Hub& hub) {
+    const auto* at = hub.info.address_as<UsbAddress>();
+    return at ? std::count(at->port.begin(), at->port.end(), '.') : 0;
+}
+
+/// Before all that may be behind one; a hub behind another one comes after it.
+void add_hubs(Argv& line) {
+    std::vector<const Hub*> hubs;
+    for (const auto& hub : line.config.devices.hubs) hubs.push_back(&hub);
+    std::sort(hubs.begin(), hubs.end(),
+              [](const Hub* a, const Hub* b) { return std::pair{depth(*a), a} < std::pair{depth(*b), b}; });
+    for (const Hub* hub : hubs) {
+        Json device;
+        device.set("driver", "usb-hub");
+        line.place(device, hub->info);
+        line.device(device, hub->info.alias);
+    }
+}
+
 }  // namespace
 
 /// The 64-bit window of the root bus.
@@ -180,6 +201,7 @@ void add_controllers(Argv& line) {
         return c.type != ControllerType::pci && !is_companion(c) && c.type != ControllerType::ccid;
     });
     add([](const Controller& c) { return is_companion(c); });
+    add_hubs(line);
 }
 
 void add_iothreads(Argv& line) {

@@ -249,11 +249,6 @@ void add_input(Argv& line, const Input& input) {
     line.device(device, input.info.alias);
 }
 
-std::ptrdiff_t depth(const Hub& hub) {
-    const auto* at = hub.info.address_as<UsbAddress>();
-    return at ? std::count(at->port.begin(), at->port.end(), '.') : 0;
-}
-
 }  // namespace
 
 void add_graphics(Argv& line) {
@@ -297,17 +292,6 @@ void add_videos(Argv& line) {
 }
 
 void add_inputs(Argv& line) {
-    // A hub behind another one comes after it.
-    std::vector<const Hub*> hubs;
-    for (const auto& hub : line.config.devices.hubs) hubs.push_back(&hub);
-    std::sort(hubs.begin(), hubs.end(),
-              [](const Hub* a, const Hub* b) { return std::pair{depth(*a), a} < std::pair{depth(*b), b}; });
-    for (const Hub* hub : hubs) {
-        Json device;
-        device.set("driver", "usb-hub");
-        line.place(device, hub->info);
-        line.device(device, hub->info.alias);
-    }
     for (const auto& input : line.config.devices.inputs) add_input(line, input);
 }
 
