@@ -95,6 +95,61 @@ TEST_F(GuestOnNetworks, ItPingsOnBothAndKeepsItsLinks) {
     EXPECT_EQ(say("ip -br link | grep -E 'vnet|tap'").text, "");
 }
 
+TEST_F(GuestOnNetworks, AFilterLetsItBeItselfAndNobodyElse) {
+    up(xml("first", first));
+    const auto plain = card("first", "52:54:00:00:61:01");
+    auto filtered = plain;
+    filtered.insert(filtered.find("</interface>"), "<filterref filter='clean-traffic'/>");
+    define_guest(filtered);
+    boot();
+    const auto use = [&](const std::string& address) {
+        return shell.does("ip addr flush dev eth0 && ip addr add " + address + "/24 dev eth0");
+    };
+    const auto talks = [&] { return shell.does("ping -c 1 -W 3 192.168.61.1"); };
+    ASSERT_TRUE(shell.does("ip link set eth0 up")) << shell.said;
+    EXPECT_TRUE(shell.does("udhcpc -i eth0 -n -q -t 10 -s /bin/true 2>&1 | grep -q obtained")) << shell.said;
+    ASSERT_TRUE(use("192.168.61.2"));
+    EXPECT_TRUE(talks()) << shell.said << say("nft list table bridge virtbus").text;
+    ASSERT_TRUE(use("192.168.61.3"));
+    EXPECT_FALSE(talks()) << "the first address is its own";
+
+    // Nobody watches while the daemon is away, and the next one knows what has been learned.
+    restart(SIGKILL);
+    ASSERT_EQ(shell.open(*client, guest), "");
+    EXPECT_FALSE(talks());
+    ASSERT_TRUE(use("192.168.61.2"));
+    EXPECT_TRUE(talks()) << shell.said;
+
+    const auto change = [&](const std::string& device) {
+        return client->call(guest, domain, "UpdateDevice", "sa{sv}", device.c_str(), 1, "scope", "s", "live");
+    };
+    auto other = plain;
+    other.insert(other.find("</interface>"),
+                 "<filterref filter='clean-traffic'><parameter name='IP' value='192.168.61.4'/></filterref>");
+    auto answer = change(other);
+    ASSERT_TRUE(answer.ok()) << answer.message;
+    EXPECT_FALSE(talks());
+    ASSERT_TRUE(use("192.168.61.4"));
+    EXPECT_TRUE(talks()) << shell.said << say("nft list table bridge virtbus").text;
+    EXPECT_NE(text_of(client->call(guest, domain, "GetXML", "a{sv}", 0)).find("192.168.61.4"), std::string::npos);
+    other.replace(other.find("clean-traffic"), 13, "no-such-filter");
+    answer = change(other);
+    EXPECT_EQ(answer.error, error_prefix + "UnsupportedConfiguration") << answer.message;
+    EXPECT_TRUE(talks()) << "what was refused has changed nothing";
+    answer = change(plain);
+    ASSERT_TRUE(answer.ok()) << answer.message;
+    ASSERT_TRUE(use("192.168.61.3"));
+    EXPECT_TRUE(talks()) << shell.said;
+    EXPECT_EQ(say("nft list table bridge virtbus 2>&1").text.find("chain"), std::string::npos);
+    answer = change(filtered);
+    ASSERT_TRUE(answer.ok()) << answer.message;
+    EXPECT_NE(say("nft list table bridge virtbus").text.find("chain eth-out-"), std::string::npos);
+
+    shell.close();
+    ASSERT_TRUE(client->call(guest, domain, "Stop", "a{sv}", 0).ok());
+    EXPECT_EQ(say("nft list table bridge virtbus 2>&1").text.find("chain"), std::string::npos);
+}
+
 TEST_F(GuestOnNetworks, ItMovesToAnotherNetworkWhileItRuns) {
     const auto one = up(xml("first", first)), two = up(xml("second", second));
     define_guest(card("first", "52:54:00:00:61:01"));
@@ -192,6 +247,46 @@ struct LinksOfNetworks : NetworkBed {
     std::string live() { return text_of(client->call(guest, domain, "GetXML", "a{sv}", 0)); }
     std::string guest;
 };
+
+TEST_F(LinksOfNetworks, FiltersComeWithPluggedCardsAndTheirDefinitionsAreLookedFor) {
+    up(xml("first", first));
+    const auto filtered = [](const std::string& mac, const std::string& filter) {
+        return "<interface type='network'><source network='first'/><mac address='" + mac +
+               "'/><model type='virtio'/><filterref filter='" + filter + "'/></interface>";
+    };
+    const auto chains = [] {
+        auto said = say("nft list chains bridge 2>&1 | grep -c 'chain eth-out-[0-9]*-[a-z0-9]* '");
+        said.text.pop_back();
+        return said.text;
+    };
+    std::string ports;
+    for (int i = 0; i < 6; ++i) ports += "<controller type='pci' model='pcie-root-port'/>";
+    run_guest(filtered("52:54:00:00:61:01", "clean-traffic") + ports);
+    EXPECT_EQ(chains(), "1");
+    const auto attach = [&](const char* verb, const std::string& device) {
+        return client->call(guest, domain, verb, "sa{sv}", device.c_str(), 1, "scope", "s", "live");
+    };
+    auto answer = attach("AttachDevice", filtered("52:54:00:00:61:02", "mine"));
+    EXPECT_EQ(answer.error, error_prefix + "UnsupportedConfiguration");
+    for (const auto* word : {"52:54:00:00:61:02", "'mine'", "/nwfilter/mine.xml", "data/filters"})
+        EXPECT_NE(answer.message.find(word), std::string::npos) << answer.message;
+    EXPECT_EQ(chains(), "1");
+    std::filesystem::create_directories(bed.folder / "CONFIGURATION/nwfilter");
+    std::ofstream{bed.folder / "CONFIGURATION/nwfilter/mine.xml"}
+        << "<filter name='mine'><rule action='drop' direction='in'><ip protocol='udp'/></rule></filter>";
+    answer = attach("AttachDevice", filtered("52:54:00:00:61:02", "mine"));
+    ASSERT_TRUE(answer.ok()) << answer.message;
+    EXPECT_EQ(chains(), "2");
+    // Of a guest that dies while no daemon watches nothing stays.
+    restart(SIGKILL);
+    EXPECT_EQ(chains(), "2");
+    ASSERT_EQ(say("nft flush ruleset").text, "");
+    restart(SIGKILL);
+    EXPECT_EQ(chains(), "2") << "who flushed them has not unleashed the guest";
+    ASSERT_TRUE(client->call(guest, domain, "Stop", "a{sv}", 0).ok());
+    guest.clear();
+    EXPECT_EQ(chains(), "0");
+}
 
 TEST_F(LinksOfNetworks, APoolGivesOutADeviceOfTheHost) {
     ASSERT_TRUE(say("ip link add lower0 type veth peer name far0; ip link set lower0 up; ip link set far0 up").ok());
