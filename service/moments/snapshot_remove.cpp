@@ -293,16 +293,23 @@ Task<> SnapshotBook::commit(Removal& removal, MomentDisk part, ImageFile overlay
     const auto progress = [job](std::uint64_t done, std::uint64_t total) { job->progress(done, total); };
     if (!target.empty()) {
         ChainMerge merge{.disk = target, .how = ChainMerge::How::commit, .upper = overlay.path, .lower = frozen.path};
-        merge.settle = [this, name = removal.name, disk = part.target, moved, gone] {
-            return note_merged(name, disk, moved, gone);
+        merge.settle = [this, &removal, part, overlay, moved, gone]() -> Task<> {
+            return settle_commit(removal, part, overlay, moved, gone);
         };
         co_await merge_online(removal, std::move(merge));
         co_return;
     }
     co_await images().commit(overlay, frozen, progress, job->stop());
+    co_await settle_commit(removal, part, overlay, moved, gone);
+}
+
+/// All that lay on `overlay` lies on the frozen image. A running machine's own chain is its QEMU's to change.
+Task<> SnapshotBook::settle_commit(Removal& removal, MomentDisk part, ImageFile overlay,
+                                   std::map<std::string, ImageFile> moved, ImageFile gone) {
     for (const auto& upper : removal.graph.on_top_of(overlay.path))
-        co_await images().rename_backing(upper, frozen, job->stop());
-    co_await note_merged(removal.name, part.target, moved, gone);
+        if (disk_on(upper.path, removal.graph).empty())
+            co_await images().rename_backing(upper, part.frozen, removal.job->stop());
+    co_await note_merged(removal.name, part.target, std::move(moved), std::move(gone));
 }
 
 /// `overlay` takes up what only the frozen image has, and lies on what that lay on.

@@ -146,6 +146,8 @@ private:
     Task<> guard_merge(Removal& removal, const MomentDisk& part);
     Task<> dissolve(Removal& removal, MomentDisk part);
     Task<> commit(Removal& removal, MomentDisk part, ImageFile overlay);
+    Task<> settle_commit(Removal& removal, MomentDisk part, ImageFile overlay, std::map<std::string, ImageFile> moved,
+                         ImageFile gone);
     Task<> pull(Removal& removal, MomentDisk part, ImageFile overlay);
     Task<> merge_online(Removal& removal, ChainMerge merge);
     std::string disk_on(const std::string& path, const ChainGraph& graph) const;

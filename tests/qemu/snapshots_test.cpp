@@ -124,6 +124,21 @@ TEST_P(Chain, LosesDescendantsOnly) {
     check_moment("s1", {1, 0, 0, 0});
 }
 
+TEST_P(Chain, LosesWhatABranchLiesOn) {
+    if (GetParam()) stop();
+    revert("s2");
+    put(top("vda"), 2, 7);
+    take_outside("branch");
+    put(top("vda"), 3, 8);
+    if (GetParam()) start();
+    remove("s1");
+    if (GetParam()) stop();
+    EXPECT_EQ(seen(top("vda")), (Cells{1, 2, 7, 8}));
+    check_moment("s3", {1, 2, 3, 0});
+    check_moment("branch", {1, 2, 7, 0});
+    check_moment("s2", {1, 2, 0, 0});
+}
+
 INSTANTIATE_TEST_SUITE_P(OfASnapshotTree, Chain, ::testing::Bool(),
                          [](const auto& info) { return std::string{info.param ? "Running" : "Inactive"}; });
 
