@@ -56,7 +56,7 @@ void check_encryption(const Disk& disk, const ImageLevel& level) {
     const auto& encryption = *level.encryption;
     if (encryption.engine == "librbd") {
         if (level.source->protocol != "rbd") refuse(disk, "encryption by librbd is for sources of protocol 'rbd'");
-        if (encryption.format != "luks" && encryption.format != "luks2")
+        if (encryption.format != "luks" && encryption.format != "luks2" && encryption.format != "luks-any")
             refuse(disk,
                    fmt::format("librbd does not encrypt with '{}' here; use 'luks' or 'luks2'", encryption.format));
     } else if (encryption.format != "luks") {

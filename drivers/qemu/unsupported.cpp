@@ -65,6 +65,14 @@ void check_contradictions(const DomainConfig& config, const Capabilities&, Probl
         if (controller.target && controller.target->node && *controller.target->node >= cells)
             problems.push_back(fmt::format("PCI controller {}: there is no NUMA cell {}", controller.index.value_or(0),
                                            *controller.target->node));
+    constexpr unsigned most_short_ids = 255;  // CPUs that interrupts reach without extended mode
+    const bool extended = std::ranges::any_of(
+        config.devices.iommus, [](auto& iommu) { return iommu.driver && iommu.driver->eim.value_or(false); });
+    if (config.vcpu.value_or(1) > most_short_ids && chipset_of(config).kind == Chipset::Kind::q35 && !extended)
+        problems.push_back(
+            fmt::format("{} vcpus: more than {} need <iommu model='intel'><driver intremap='on' "
+                        "eim='on'/></iommu> and <features><ioapic driver='qemu'/>",
+                        *config.vcpu, most_short_ids));
     for (const auto& iommu : config.devices.iommus)
         if (iommu.driver && iommu.driver->eim.value_or(false) &&
             (config.type != "kvm" || !config.features || config.features->ioapic_driver != "qemu"))

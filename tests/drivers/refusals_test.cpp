@@ -37,6 +37,9 @@ constexpr Case cases[]{
      "<hostdev mode='subsystem' type='pci'><driver name='vfio' iommufd='yes'/><source><address bus='6' "
      "slot='1'/></source></hostdev>",
      "host devices are opened through their VFIO group; <driver iommufd='yes'> is not served"},
+    {"q35", "<vcpu>256</vcpu>", "",
+     "256 vcpus: more than 255 need <iommu model='intel'><driver intremap='on' eim='on'/></iommu> and "
+     "<features><ioapic driver='qemu'/>"},
     {"isapc", "", "<controller type='usb' index='0'/>",
      "usb controller 0: this machine has no USB; a model would need PCI"},
     {"q35", "", "<controller type='usb' index='0' model='none'/><controller type='usb' index='1' model='qemu-xhci'/>",
@@ -134,6 +137,13 @@ constexpr Newer newer[]{
      "unit='MiB'>0</requested></target></memory>",
      "memory device virtio-mem: dynamic memory slots need QEMU 8.2; /usr/bin/qemu-system-x86_64 is older",
      R"("dynamic-memslots":true)"},
+    {"",
+     "<disk type='network'><driver type='raw'/><source protocol='rbd' name='p/i'><host name='h'/><encryption "
+     "format='luks-any' engine='librbd'><secret type='passphrase' uuid='00000000-0000-4000-8000-000000000009'/>"
+     "</encryption></source><target dev='vda'/></disk>",
+     "disk 'vda': encryption with 'luks-any' needs QEMU 8.0, /usr/bin/qemu-system-x86_64 is older; use 'luks' or "
+     "'luks2'",
+     R"("encrypt":{"format":"luks-any")"},
     {"<features><acpi/></features>", "<iommu model='virtio'><driver granule='host'/></iommu>",
      "iommu with a granule: needs QEMU 9.0; /usr/bin/qemu-system-x86_64 is older", R"("granule":"host")"},
 };

@@ -132,6 +132,9 @@ Json rbd(Argv& line, const SourcePlace& place, const StorageSource& source, cons
         node.set("key-secret", line.secret(place.node + "-auth-secret0", place.key + ":auth"));
     }
     if (source.encryption && source.encryption->engine == "librbd") {
+        if (source.encryption->format == "luks-any" && line.capabilities.version < 8000000)
+            refuse(place, fmt::format("encryption with 'luks-any' needs QEMU 8.0, {} is older; use 'luks' or 'luks2'",
+                                      line.capabilities.binary));
         const auto key = line.secret(place.node + "-encryption-secret0", place.key + ":encryption");
         node.set("encrypt", Json{}.set("format", source.encryption->format).set("key-secret", key));
     }
