@@ -56,6 +56,7 @@ Task<> live(host::Host& host, Log& log, DaemonOptions options) {
     ports.pci = &pci;
 
     network::TapLinks links{host.outside_workers, &host.spawner};
+    links.watch_filters(host.loop);
     network::VirtualNetworks networks{ports};
     qemu::QemuDriver qemu{ports};
     test_driver::TestDriver test{ports};

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <net/if.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -244,7 +245,15 @@ void FilterTable::sweep() {
 
 void FilterTable::repair() {
     const std::lock_guard lock{parts_->mutex};
-    if (!parts_->loaded.empty()) parts_->commit(parts_->loaded, {}, nullptr);
+    if (parts_->loaded.empty() || (parts_->known && parts_->known == parts_->nftables.generation())) return;
+    parts_->look();
+    parts_->known.reset();
+    for (const auto& [index, rules] : parts_->loaded) {
+        const auto found = parts_->there.find(index);
+        const auto there = [&](const std::string& chain) { return found->second.contains(chain); };
+        if (found == parts_->there.end() || !std::ranges::all_of(rules.chains, there))
+            return parts_->commit(parts_->loaded, {}, nullptr);
+    }
 }
 
 }  // namespace virtbus::network

@@ -27,7 +27,8 @@ public:
     /// For a daemon that has told of all links it has taken up: removes what is left of devices that are gone, and
     /// makes again what is missing.
     void sweep();
-    /// Makes again what is missing; costs one question to the kernel when nobody changed anything.
+    /// Makes all again when a chain or the table is missing; costs one question to the kernel when nobody changed
+    /// anything. Two services on one host do not keep each other busy with it.
     void repair();
 
 private:

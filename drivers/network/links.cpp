@@ -6,6 +6,7 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "network/bridge_vlans.hpp"
 #include "network/filter_rules.hpp"
@@ -14,6 +15,7 @@
 #include "network/macvtap.hpp"
 #include "network/open_vswitch.hpp"
 #include "network/shaping.hpp"
+#include "network/table_watch.hpp"
 #include "network/tap.hpp"
 #include "network/virtual_function.hpp"
 
@@ -388,6 +390,27 @@ std::string last_line(std::string_view text) {
 
 TapLinks::TapLinks(Workers& workers, Spawner* spawner, Setting setting)
     : workers_{workers}, spawner_{spawner}, setting_{std::move(setting)}, filters_{std::make_shared<FilterTable>()} {}
+
+TapLinks::~TapLinks() = default;
+
+void TapLinks::watch_filters(Loop& loop) {
+    watch_ = std::make_unique<TableWatch>(loop, [this] {
+        again_ = true;
+        if (!std::exchange(putting_back_, true)) scope_.spawn(put_filters_back());
+    });
+}
+
+Task<> TapLinks::put_filters_back() {
+    while (std::exchange(again_, false)) {
+        try {
+            co_await workers_.run(
+                "putting filters back", [filters = filters_] { filters->repair(); }, in(removal_patience));
+        } catch (const Error&) {
+            // The next change of a filter tries it again, and says what is wrong.
+        }
+    }
+    putting_back_ = false;
+}
 
 Task<> TapLinks::tell_switch(std::string what, std::vector<std::string> arguments, Deadline deadline,
                              std::stop_token stop) {

@@ -14,6 +14,7 @@
 namespace virtbus::network {
 
 class FilterTable;
+class TableWatch;
 
 class TapLinks final : public LinkProvider, public MovableLinks, public FilteringLinks {
 public:
@@ -25,6 +26,7 @@ public:
     /// Without a spawner there are no ports of Open vSwitch.
     explicit TapLinks(Workers& workers, Spawner* spawner = nullptr) : TapLinks{workers, spawner, Setting{}} {}
     TapLinks(Workers& workers, Spawner* spawner, Setting setting);
+    ~TapLinks() override;
 
     Task<Link> open_link(LinkRequest request, Deadline deadline, std::stop_token stop) override {
         return open_filtered(std::move(request), nullptr, deadline, std::move(stop));
@@ -45,13 +47,21 @@ public:
                              Deadline deadline) override;
     Task<> links_are_known(Deadline deadline) override;
 
+    /// Puts filters back when somebody takes them away.
+    void watch_filters(Loop& loop);
+
 private:
+    Task<> put_filters_back();
+
     Task<> tell_switch(std::string what, std::vector<std::string> arguments, Deadline deadline, std::stop_token stop);
 
     Workers& workers_;
     Spawner* const spawner_;
     const Setting setting_;
     const std::shared_ptr<FilterTable> filters_;  ///< shared with work that nobody waits for any more
+    bool putting_back_ = false, again_ = false;
+    std::unique_ptr<TableWatch> watch_;
+    Scope scope_;
 };
 
 }  // namespace virtbus::network

@@ -159,6 +159,18 @@ TEST_F(Filtered, OthersTablesAndFlushesAreSeen) {
     EXPECT_EQ(rules().find("chain"), std::string::npos) << rules();
 }
 
+TEST_F(Filtered, WhoTakesThemAwayHasThemBack) {
+    links.watch_filters(loop);
+    const auto guest = open_filtered(card(guest_mac, "clean-traffic"));
+    for (const auto* deed : {"nft flush ruleset", "nft delete table bridge virtbus"}) {
+        ASSERT_EQ(std::system(deed), 0);
+        EXPECT_EQ(rules().find("chain"), std::string::npos);
+        EXPECT_TRUE(loop.run_until([] { return rules().find("chain eth-out-") != std::string::npos; }, patience))
+            << deed;
+    }
+    close(guest);
+}
+
 TEST_F(Filtered, WhatADeadDaemonLeftOfAGuestThatIsGoneIsSwept) {
     std::string lost;
     {
