@@ -271,6 +271,16 @@ TEST_F(LinksOfNetworks, FiltersComeWithPluggedCardsAndTheirDefinitionsAreLookedF
     for (const auto* word : {"52:54:00:00:61:02", "'mine'", "/nwfilter/mine.xml", "data/filters"})
         EXPECT_NE(answer.message.find(word), std::string::npos) << answer.message;
     EXPECT_EQ(chains(), "1");
+    const auto looked_at = [&](const std::string& filter) {
+        const auto text =
+            "<domain type='qemu'><name>looked-at</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>"
+            "<os><type arch='x86_64' machine='q35'>hvm</type></os><devices>" +
+            filtered("52:54:00:00:61:03", filter) + "</devices></domain>";
+        return Client::print(client->call(root, manager, "CheckDomain", "sa{sv}", text.c_str(), 0));
+    };
+    EXPECT_NE(looked_at("mine").find("there is no network filter 'mine'"), std::string::npos) << looked_at("mine");
+    EXPECT_EQ(looked_at("clean-traffic").find("there is no network filter"), std::string::npos);
+    EXPECT_NE(looked_at("clean-traffic").find("-netdev"), std::string::npos) << looked_at("clean-traffic");
     std::filesystem::create_directories(bed.folder / "CONFIGURATION/nwfilter");
     std::ofstream{bed.folder / "CONFIGURATION/nwfilter/mine.xml"}
         << "<filter name='mine'><rule action='drop' direction='in'><ip protocol='udp'/></rule></filter>";
