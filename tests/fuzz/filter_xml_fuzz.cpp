@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "drivers/network/filter_rules.hpp"
+#include "network/filter_rules.hpp"
 #include "service/networking/filter_tree.hpp"
 #include "service/xml/filter_xml.hpp"
 #include "virtbus/error.hpp"
@@ -41,8 +41,10 @@ void check(std::string_view text) {
     std::size_t open = 0, closed = 0, quotes = 0;
     for (const char c : rules.text) {
         require(c == '\n' || c == '\t' || (c >= ' ' && c < 0x7f), "the text is printable");
-        open += c == '{', closed += c == '}', quotes += c == '"';
+        quotes += c == '"';
+        if (quotes % 2 == 0) open += c == '{', closed += c == '}';
     }
+    require(open == closed, "braces are paired");
     require(quotes % 2 == 0, "quotes are paired");
     for (const auto& chain : rules.chains)
         require(chain.find_first_of(" \t\n{};\"") == chain.npos && chain.size() < 128, "names of chains are plain");
