@@ -95,6 +95,7 @@ Keys keys_of(const Console& console) {
 Keys keys_of(const Channel& channel) {
     auto keys = keys_of_port(channel);
     if (channel.target) keys.emplace_back("target name", channel.target->name);
+    if (channel.target) keys.emplace_back("target address", channel.target->address);
     return keys;
 }
 Keys keys_of(const Input& input) {

@@ -99,6 +99,18 @@ Task<MainProcess> ManagerBus::main_process(std::string unit, Deadline deadline) 
     co_return MainProcess{pid.get<std::uint32_t>(), code.get<std::int32_t>(), status.get<std::int32_t>()};
 }
 
+Task<> ManagerBus::set_properties(std::string unit, UnitProperties properties, Deadline deadline) {
+    co_await call<void>(loop_, *manager_, {manager_interface, "SetUnitProperties"}, deadline, std::move(unit), true,
+                        std::move(properties));
+}
+
+Task<DeviceList> ManagerBus::devices(std::string unit, Deadline deadline) {
+    const auto proxy = sdbus::createProxy(*connection_, manager_name, unit_path(unit));
+    const auto value = co_await call<sdbus::Variant>(loop_, *proxy, {properties_interface, "Get"}, deadline,
+                                                     std::string{service_interface}, std::string{"DeviceAllow"});
+    co_return value.get<DeviceList>();
+}
+
 void ManagerBus::kill(const std::string& unit) {
     send(*manager_, {manager_interface, "KillUnit"}, unit, std::string{"all"}, std::int32_t{SIGKILL});
 }

@@ -26,6 +26,8 @@ namespace virtbus::systemd {
 class BusSource;
 
 using UnitProperties = std::vector<sdbus::Struct<std::string, sdbus::Variant>>;
+/// Device nodes and how they may be opened: "rw".
+using DeviceList = std::vector<sdbus::Struct<std::string, std::string>>;
 
 /// What the manager remembers of a unit's main process.
 struct MainProcess {
@@ -47,6 +49,9 @@ public:
     Task<> start_transient(std::string unit, UnitProperties properties, Deadline deadline);
     /// Tells when the unit's job is over ("done", "failed", ...), until the registration goes.
     [[nodiscard]] Registration on_job(std::string unit, JobEnded ended);
+    /// Of a unit that runs, until it stops.
+    Task<> set_properties(std::string unit, UnitProperties properties, Deadline deadline);
+    Task<DeviceList> devices(std::string unit, Deadline deadline);
     Task<MainProcess> main_process(std::string unit, Deadline deadline);
     /// SIGKILL to everything in the unit; nobody waits for the answer.
     void kill(const std::string& unit);

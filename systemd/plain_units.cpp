@@ -130,4 +130,16 @@ Task<ExitStatus> PlainUnits::exit_status(std::string, std::uint32_t pid, Deadlin
     co_return reap(child).value_or(ExitStatus{});
 }
 
+/// Nothing keeps a plain process from a node but whose it is.
+Task<> PlainUnits::allow(std::string, std::uint32_t pid, UnitGrant grant, Deadline) {
+    if (account_) give_nodes(grant.given, *account_);
+    let_lock(pid, grant.memory_locked);
+    co_return;
+}
+
+Task<> PlainUnits::deny(std::string, UnitGrant grant, Deadline) {
+    if (account_) take_nodes(grant.given, *account_);
+    co_return;
+}
+
 }  // namespace virtbus::systemd

@@ -22,6 +22,8 @@ public:
     std::optional<Unit> adopt(std::uint32_t pid, std::uint64_t start_time, const std::string& unit) override;
     void kill(const Unit& unit, bool graceful) override;
     Task<ExitStatus> exit_status(std::string unit, std::uint32_t pid, Deadline deadline) override;
+    Task<> allow(std::string unit, std::uint32_t pid, UnitGrant grant, Deadline deadline) override;
+    Task<> deny(std::string unit, UnitGrant grant, Deadline deadline) override;
 
 private:
     struct Dying {

@@ -7,14 +7,17 @@
 #include <grp.h>
 #include <poll.h>
 #include <pwd.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <fstream>
 #include <memory>
 
 #include "virtbus/error.hpp"
@@ -105,18 +108,67 @@ void hand_over(const std::vector<std::string>& folders, const Account& account) 
     }
 }
 
-void give_nodes(const std::vector<std::string>& nodes, const Account& account) {
+namespace {
+
+/// `hand` gets each node that is there.
+template <class Hand>
+void each_node(const std::vector<std::string>& nodes, Hand hand) {
     for (const auto& path : nodes) {
         const Fd node{::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC)};
         struct stat facts{};
         if (!node || ::fstat(node.get(), &facts) != 0) continue;
         if (!S_ISCHR(facts.st_mode))
             throw Error{Code::internal, fmt::format("{} is no device node, so no guest gets it", path)};
-        if (facts.st_uid == account.uid) continue;
+        hand(path, node, facts);
+    }
+}
+
+}  // namespace
+
+void give_nodes(const std::vector<std::string>& nodes, const Account& account) {
+    each_node(nodes, [&](const std::string& path, const Fd& node, const struct stat& facts) {
+        if (facts.st_uid == account.uid) return;
         if (::fchownat(node.get(), "", account.uid, account.gid, AT_EMPTY_PATH) < 0)
             throw Error{Code::internal,
                         fmt::format("Giving the device {} to the user of the process: {}", path, std::strerror(errno))};
+    });
+}
+
+void take_nodes(const std::vector<std::string>& nodes, const Account& account) {
+    each_node(nodes, [&](const std::string& path, const Fd& node, const struct stat& facts) {
+        if (facts.st_uid != account.uid) return;
+        if (::fchownat(node.get(), "", ::geteuid(), ::getegid(), AT_EMPTY_PATH) < 0)
+            throw Error{Code::internal, fmt::format("Taking the device {} back: {}", path, std::strerror(errno))};
+    });
+}
+
+namespace {
+
+/// prlimit tells those of other users' processes only to whom may change them.
+bool may_lock(std::uint32_t pid, std::uint64_t bytes) {
+    std::ifstream limits{fmt::format("/proc/{}/limits", pid)};
+    constexpr std::string_view name = "Max locked memory";
+    for (std::string line; std::getline(limits, line);) {
+        if (!line.starts_with(name)) continue;
+        const auto from = std::min(line.find_first_not_of(' ', name.size()), line.size());
+        std::uint64_t value = 0;
+        if (line.compare(from, 9, "unlimited") == 0) return true;
+        return std::from_chars(line.data() + from, line.data() + line.size(), value).ec == std::errc{} &&
+               value >= bytes;
     }
+    return false;
+}
+
+}  // namespace
+
+void let_lock(std::uint32_t pid, std::uint64_t bytes) {
+    if (bytes == 0 || may_lock(pid, bytes)) return;
+    const rlimit limit{bytes, bytes};
+    if (::prlimit(static_cast<pid_t>(pid), RLIMIT_MEMLOCK, &limit, nullptr) != 0)
+        throw Error{Code::unsupported,
+                    fmt::format("the machine needs {} bytes of locked memory for this device and cannot be given more "
+                                "while it runs ({}); with the device in its definition it has them from its start",
+                                bytes, std::strerror(errno))};
 }
 
 }  // namespace virtbus::systemd

@@ -30,5 +30,10 @@ std::optional<Account> account_of(const UnitRequest& request, const std::optiona
 void hand_over(const std::vector<std::string>& folders, const Account& account);
 /// The same for device nodes that a guest opens itself. One that is missing is no error here: its user will say more.
 void give_nodes(const std::vector<std::string>& nodes, const Account& account);
+/// Raises what the process may lock, if it is less. Unsupported when we may not.
+void let_lock(std::uint32_t pid, std::uint64_t bytes);
+
+/// The account's are ours again.
+void take_nodes(const std::vector<std::string>& nodes, const Account& account);
 
 }  // namespace virtbus::systemd

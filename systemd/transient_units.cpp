@@ -202,4 +202,37 @@ Task<ExitStatus> TransientUnits::exit_status(std::string unit, std::uint32_t pid
     }
 }
 
+Task<> TransientUnits::allow(std::string unit, std::uint32_t pid, UnitGrant grant, Deadline deadline) {
+    if (options_.account) give_nodes(grant.given, *options_.account);
+    let_lock(pid, grant.memory_locked);
+    if (!options_.system || grant.devices.empty()) co_return;
+    DeviceList added;
+    for (const auto& path : grant.devices) added.emplace_back(path, std::string{"rw"});
+    co_await set_devices(unit, {std::move(added)}, deadline);
+}
+
+Task<> TransientUnits::deny(std::string unit, UnitGrant grant, Deadline deadline) {
+    if (options_.account) take_nodes(grant.given, *options_.account);
+    if (!options_.system || grant.devices.empty()) co_return;
+    auto left = co_await manager_->devices(unit, deadline);
+    std::erase_if(left, [&](const auto& each) {
+        return std::ranges::find(grant.devices, each.template get<0>()) != grant.devices.end();
+    });
+    // Lists are added to the one that is there; an empty one clears it.
+    co_await set_devices(std::move(unit), {DeviceList{}, std::move(left)}, deadline);
+}
+
+/// The manager answers before it has told the kernel, which it does before it answers anything else.
+Task<> TransientUnits::set_devices(std::string unit, std::vector<DeviceList> lists, Deadline deadline) {
+    UnitProperties properties;
+    for (auto& list : lists) properties.emplace_back(std::string{"DeviceAllow"}, sdbus::Variant{std::move(list)});
+    try {
+        co_await manager_->set_properties(unit, std::move(properties), deadline);
+        co_await manager_->devices(unit, deadline);
+    } catch (const BusError& error) {
+        throw Error{Code::hypervisor_failed,
+                    fmt::format("systemd refused to change the devices of the unit {}: {}", unit, error.what())};
+    }
+}
+
 }  // namespace virtbus::systemd

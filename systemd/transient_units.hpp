@@ -6,14 +6,15 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "launch/protocol.hpp"
+#include "manager_bus.hpp"
 #include "virtbus/ports.hpp"
 
 namespace virtbus::systemd {
 
 class Launch;
-class ManagerBus;
 
 /// "virtbus-qemu-3-web\x20one.service", its helper's "virtbus-qemu-3-web\x20one-swtpm.service"; cut to what a unit's
 /// name may hold.
@@ -37,12 +38,15 @@ public:
     std::optional<Unit> adopt(std::uint32_t pid, std::uint64_t start_time, const std::string& unit) override;
     void kill(const Unit& unit, bool graceful) override;
     Task<ExitStatus> exit_status(std::string unit, std::uint32_t pid, Deadline deadline) override;
+    Task<> allow(std::string unit, std::uint32_t pid, UnitGrant grant, Deadline deadline) override;
+    Task<> deny(std::string unit, UnitGrant grant, Deadline deadline) override;
 
 private:
     Task<> create(std::string unit, UnitRequest request, int standard_input, Deadline deadline);
     Task<> discard_left_over(std::string unit, Deadline deadline);
     Task<> run(Launch& launch, std::string unit, UnitRequest request, Deadline deadline, std::stop_token stop);
     Task<std::string> why_failed(std::string unit, std::string result);
+    Task<> set_devices(std::string unit, std::vector<DeviceList> lists, Deadline deadline);
     void register_machine(const UnitRequest& request, std::uint32_t leader);
 
     Loop& loop_;

@@ -70,6 +70,12 @@ json text_of(const std::vector<HelperRecord>& helpers) {
     return list;
 }
 
+json text_of(const std::map<std::string, UnitGrant, std::less<>>& allowed) {
+    json all = json::object();
+    for (const auto& [alias, nodes] : allowed) all[alias] = {{"devices", nodes.devices}, {"given", nodes.given}};
+    return all;
+}
+
 std::vector<HelperRecord> helpers_of(const json& list) {
     std::vector<HelperRecord> helpers;
     for (const auto& each : list)
@@ -101,6 +107,7 @@ std::string GuestRecord::text() const {
                 {"parts", parts},
                 {"coming", coming},
                 {"leaving", leaving},
+                {"allowed", text_of(allowed)},
                 {"nodes", nodes},
                 {"sets", sets},
                 {"images", images_text(*this)},
@@ -138,6 +145,8 @@ GuestRecord GuestRecord::from_text(const std::string& content) {
     read_parts(member(stored, "parts"), record.parts);
     record.coming = words_of(member(stored, "coming"));
     for (auto& alias : words_of(member(stored, "leaving"))) record.leaving.insert(std::move(alias));
+    for (const auto& [alias, nodes] : member(stored, "allowed").items())
+        record.allowed[alias] = {words_of(member(nodes, "devices")), words_of(member(nodes, "given")), 0};
     record.nodes = static_cast<unsigned>(number(stored, "nodes"));
     record.sets = static_cast<unsigned>(number(stored, "sets"));
     for (const auto& [node, image] : member(stored, "images").items()) record.images[node] = image_of(image);

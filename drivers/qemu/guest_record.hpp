@@ -10,6 +10,7 @@
 
 #include "qemu/helpers/helper_record.hpp"
 #include "virtbus/model/chain.hpp"
+#include "virtbus/ports.hpp"
 #include "virtbus/state.hpp"
 
 namespace virtbus::qemu {
@@ -38,7 +39,10 @@ struct GuestRecord {
     std::map<std::string, std::vector<std::string>, std::less<>> parts;
     std::vector<std::string> coming;  ///< the same of a device that is being plugged
     std::set<std::string> leaving;    ///< devices that the guest was asked to give up
-    unsigned nodes = 0, sets = 0;     ///< the highest numbers used for block nodes and descriptor sets
+    /// Device nodes that its sandbox lets it open for a device that was plugged, by its alias; for those of its start
+    /// by "".
+    std::map<std::string, UnitGrant, std::less<>> allowed;
+    unsigned nodes = 0, sets = 0;  ///< the highest numbers used for block nodes and descriptor sets
 
     /// Local images, by their nodes.
     std::map<std::string, RecordedImage, std::less<>> images;

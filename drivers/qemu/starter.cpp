@@ -47,20 +47,6 @@ std::uint64_t file_size(int fd) {
     return ::fstat(fd, &info) == 0 ? static_cast<std::uint64_t>(info.st_size) : 0;
 }
 
-std::uint64_t locked_memory(const DomainConfig& config) {
-    const bool assigned =
-        !config.devices.hostdevs.empty() ||
-        std::ranges::any_of(config.devices.interfaces,
-                            [](auto& interface) {
-                                const auto type = actual_type(interface);
-                                return type == InterfaceType::vdpa || type == InterfaceType::hostdev;
-                            }) ||
-        std::ranges::any_of(config.devices.disks, [](auto& disk) { return disk.type == StorageType::nvme; });
-    if (!assigned && !(config.memory_backing && config.memory_backing->locked)) return 0;
-    // What QEMU needs besides the guest's memory is not known before; libvirt's gigabyte has proved enough.
-    return config.memory.value_or(0) + (1ULL << 30);
-}
-
 std::string slice_of(const DomainConfig& config) {
     if (!config.resource || config.resource->partition.size() < 2) return {};
     auto name = config.resource->partition.substr(1);
@@ -236,6 +222,7 @@ Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilitie
     options.nvram_folder = ports.folders.state + "/nvram";
     options.runtime_folder = guest_sockets(record);
     options.tls_folder = ports.folders.config + "/tls";
+    options.host_root = programs.host_root;
     const bool incoming = static_cast<bool>(request.incoming);
     auto required = incoming ? let_media_be_missing(core->config) : std::vector<std::string>{};
     auto opened = co_await open_resources(core->config, request.resources, ports.workers, std::move(options));
@@ -250,6 +237,7 @@ Task<> launch(std::shared_ptr<GuestCore> core, std::shared_ptr<const Capabilitie
     auto line = command_line(core->config, *capabilities, opened, MonitorSocket{listening.get(), {}});
     files = std::move(line.files);
     note_parts(record, line);
+    record.allowed[""] = {line.devices, line.given, 0};
     // The questions wait in the socket for QEMU to come up and read them.
     core->connect();
     const bool paused = request.paused || incoming;
@@ -327,6 +315,20 @@ Task<GuestEnd> past_end(Ports& ports, const GuestRecord& record) {
 }
 
 }  // namespace
+
+std::uint64_t locked_memory(const DomainConfig& config) {
+    const bool assigned =
+        !config.devices.hostdevs.empty() ||
+        std::ranges::any_of(config.devices.interfaces,
+                            [](auto& interface) {
+                                const auto type = actual_type(interface);
+                                return type == InterfaceType::vdpa || type == InterfaceType::hostdev;
+                            }) ||
+        std::ranges::any_of(config.devices.disks, [](auto& disk) { return disk.type == StorageType::nvme; });
+    if (!assigned && !(config.memory_backing && config.memory_backing->locked)) return 0;
+    // What QEMU needs besides the guest's memory is not known before; libvirt's gigabyte has proved enough.
+    return config.memory.value_or(0) + (1ULL << 30);
+}
 
 std::string guest_sockets(const GuestRecord& record) {
     return record.folder + "/guest";

@@ -24,6 +24,9 @@ Task<std::shared_ptr<GuestCore>> adopt_guest(Ports& ports, Scope& scope, const G
 /// The one place where the guest's process may make files; the monitor's socket is out of its reach.
 std::string guest_sockets(const GuestRecord& record);
 
+/// What the process may have to lock; 0 = nothing.
+std::uint64_t locked_memory(const DomainConfig& config);
+
 /// Helpers' logs are beside the guest's: "<stem>-swtpm.log".
 HelperOrder helper_order(const GuestCore& core, Resources* resources, Deadline deadline, std::stop_token stop);
 

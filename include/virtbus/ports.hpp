@@ -213,6 +213,13 @@ struct UnitRequest {
     UnitLimits limits;
 };
 
+/// What a machine that runs already is given beside what it has from its start.
+struct UnitGrant {
+    std::vector<std::string> devices;  ///< device nodes it may open itself
+    std::vector<std::string> given;    ///< those of them that become its user's
+    std::uint64_t memory_locked = 0;   ///< bytes, if it has less; that is not taken back
+};
+
 struct Unit {
     std::uint32_t pid = 0;
     Fd pidfd;
@@ -239,6 +246,11 @@ public:
     virtual void kill(const Unit& unit, bool graceful) = 0;
     /// How it ended; to be asked once the pidfd is readable. Also clears a failed unit away.
     virtual Task<ExitStatus> exit_status(std::string unit, std::uint32_t pid, Deadline deadline) = 0;
+    /// A machine may do this from now on, as if its start had said so.
+    virtual Task<> allow(std::string unit, std::uint32_t pid, UnitGrant grant, Deadline deadline) = 0;
+    /// It may no longer open these nodes, whoever has allowed it; what it has open stays open. Given ones are ours
+    /// again.
+    virtual Task<> deny(std::string unit, UnitGrant grant, Deadline deadline) = 0;
 };
 
 /// What polkit said.

@@ -43,6 +43,8 @@ struct Sleeper final : Units {
         return Unit{wanted, Fd{static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))}, {}};
     }
     void kill(const Unit&, bool graceful) override { ::kill(pid, graceful ? SIGTERM : SIGKILL); }
+    Task<> allow(std::string, std::uint32_t, UnitGrant, Deadline) override { co_return; }
+    Task<> deny(std::string, UnitGrant, Deadline) override { co_return; }
     Task<ExitStatus> exit_status(std::string, std::uint32_t, Deadline) override {
         int status = 0;
         if (!reaped) ::waitpid(pid, &status, 0);

@@ -25,6 +25,8 @@ struct NoUnits final : Units {
     std::optional<Unit> adopt(std::uint32_t, std::uint64_t, const std::string&) override { return std::nullopt; }
     void kill(const Unit&, bool) override {}
     Task<ExitStatus> exit_status(std::string, std::uint32_t, Deadline) override { co_return ExitStatus{}; }
+    Task<> allow(std::string, std::uint32_t, UnitGrant, Deadline) override { co_return; }
+    Task<> deny(std::string, UnitGrant, Deadline) override { co_return; }
 };
 
 struct HostBed {

@@ -249,6 +249,35 @@ TEST_F(Hotplug, ADeviceThatGoesWhileNoDaemonWatches) {
     bed_.stop(*guest_, notes_);
 }
 
+/// It is no device to QEMU, so nobody asks the guest for it, and a daemon that looks at devices finds it missing.
+TEST_F(Hotplug, AChannelToTheGuestsNetworkComesAndGoesAtOnce) {
+    start(roomy());
+    const auto before = inventory();
+    Channel channel;
+    channel.type = ChardevType::null;
+    channel.target.emplace().type = "guestfwd";
+    channel.target->address = "10.0.2.100";
+    channel.target->port = 4600;
+    for (int round = 0; round < 2; ++round) {
+        attach(channel);
+        ASSERT_EQ(guest_->config().devices.channels.size(), 1U);
+        const auto during = inventory();
+        EXPECT_EQ(during["query-chardev"].size(), before["query-chardev"].size() + 1);
+        ASSERT_EQ(guest_->config().devices.channels.size(), 1U) << "the next daemon keeps it";
+        detach(guest_->config().devices.channels[0].info.alias);
+        EXPECT_TRUE(guest_->config().devices.channels.empty());
+        EXPECT_EQ(inventory(), before);
+    }
+    auto config = roomy();
+    config.devices.channels.push_back(channel);
+    bed_.stop(*guest_, notes_);
+    notes_.list.clear();
+    start(std::move(config));
+    detach(guest_->config().devices.channels[0].info.alias);
+    EXPECT_EQ(inventory()["query-chardev"].size(), before["query-chardev"].size()) << "one that was there at the start";
+    bed_.stop(*guest_, notes_);
+}
+
 TEST_F(Hotplug, ACdromGetsAnotherMedium) {
     auto config = roomy();
     auto drive = disk_on("sata", "sda", image("a.iso"));

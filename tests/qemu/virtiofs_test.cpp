@@ -74,6 +74,9 @@ protected:
         const auto pid = record.at("helpers").at(index).at("pid").get<pid_t>();
         return {pid, Fd{static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))}};
     }
+    static std::size_t helpers_of(const Guest& guest) {
+        return nlohmann::json::parse(guest.driver_state()).at("helpers").size();
+    }
     std::string refusal(DomainConfig config) {
         try {
             const auto guest = bed_.start(std::move(config), notes_);
@@ -176,6 +179,51 @@ TEST_F(VirtiofsTest, IsTakenUpByALaterDaemonWhichIsToldOfItsDeath) {
     bed_.run_until([&] { return !later.list.empty() && later.list.back().starts_with("io-error fs0 report"); });
     EXPECT_THAT(later.list.back(), HasSubstr("the file server has ended"));
     bed_.stop(*guest, later);
+}
+
+/// The daemon ended when the server ran already and QEMU had no device for it yet.
+TEST_F(VirtiofsTest, OneWhoseFolderWasNotPluggedIsEndedByTheNextDaemon) {
+    auto guest = bed_.start(sharing(), notes_);
+    const auto server = server_of(*guest);
+    auto config = guest->config();
+    const auto state = guest->driver_state();
+    guest.reset();
+    renew();
+    config.devices.filesystems.clear();
+    Notes later;
+    GuestEnd end;
+    guest = bed_.run(bed_.driver->adopt(config, state, later, end));
+    ASSERT_TRUE(guest);
+    bed_.run_until([&] { return server.gone(); });
+    bed_.run_until([&] { return helpers_of(*guest) == 0; });
+    EXPECT_THAT(later.list, testing::Not(testing::Contains(HasSubstr("io-error"))));
+    bed_.stop(*guest, later);
+}
+
+TEST_F(VirtiofsTest, APlugThatFailsLeavesNoServer) {
+    auto config = sharing();
+    const auto folder = config.devices.filesystems.front();
+    config.devices.filesystems.clear();
+    const auto guest = bed_.start(config, notes_);
+    const auto refusal_of = [&](const Filesystem& filesystem) {
+        try {
+            bed_.run(guest->attach({filesystem, nullptr, bed_.resources, false}, {}));
+        } catch (const Error& error) {
+            return std::string{error.what()};
+        }
+        return std::string{"it came"};
+    };
+    auto odd = folder;
+    odd.driver->queue = 3;  // no power of two: QEMU says no when the server runs
+    EXPECT_THAT(refusal_of(odd), HasSubstr("queue-size"));
+    EXPECT_EQ(helpers_of(*guest), 0U);
+    describe("/descriptors/50-real.json", path("/gone"));
+    EXPECT_THAT(refusal_of(folder), HasSubstr("cannot be run"));
+    describe("/descriptors/50-real.json", real_program);
+    EXPECT_EQ(refusal_of(folder), "it came");
+    EXPECT_EQ(helpers_of(*guest), 1U);
+    bed_.stop(*guest, notes_);
+    EXPECT_TRUE(nothing_runs());
 }
 
 TEST_F(VirtiofsTest, AProgramThatMisbehavesIsToldWithItsLastWords) {

@@ -144,6 +144,8 @@ public:
     std::optional<Unit> adopt(std::uint32_t, std::uint64_t, const std::string&) override { return std::nullopt; }
     void kill(const Unit&, bool) override {}
     Task<ExitStatus> exit_status(std::string, std::uint32_t, Deadline) override { co_return ExitStatus{}; }
+    Task<> allow(std::string, std::uint32_t, UnitGrant, Deadline) override { co_return; }
+    Task<> deny(std::string, UnitGrant, Deadline) override { co_return; }
 };
 
 /// The real files, with faults: a full disk, or a daemon that dies at the n-th lasting change.
@@ -244,8 +246,8 @@ protected:
         room.reset();
         audience.told.clear();
         driver.emplace(*ports);
-        room.emplace(*ports, std::vector<HypervisorDriver*>{&*driver}, with_links ? link_provider : nullptr, network_driver,
-                     callers, audience, patience);
+        room.emplace(*ports, std::vector<HypervisorDriver*>{&*driver}, with_links ? link_provider : nullptr,
+                     network_driver, callers, audience, patience);
         run(room->load());
     }
 

@@ -8,7 +8,9 @@
 #include <poll.h>
 #include <sdbus-c++/sdbus-c++.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include <algorithm>
 #include <array>
@@ -158,6 +160,80 @@ TEST_F(TransientUnitsTest, TheSandboxHolds) {
     EXPECT_THAT(text.data(), HasSubstr("\nsandboxed\n"));
     struct stat info{};
     EXPECT_LT(::stat("/tmp/sandboxed", &info), 0) << "its /tmp is its own";
+}
+
+// Whether the kernel keeps to it is not seen here: containers have no control group for devices.
+TEST_F(TransientUnitsTest, DevicesAreAllowedAndDeniedWhileItRuns) {
+    auto request = shell("");
+    request.argv = {"/bin/sleep", "1000"};
+    request.devices = {"/dev/first"};
+    const auto unit = start(std::move(request));
+    const auto allowed = [&] { return output_of("systemctl show -P DeviceAllow -- '" + unit.name + "'"); };
+    const auto change = [&](bool more, UnitGrant grant) {
+        tests::run(loop, more ? units->allow(unit.name, unit.pid, std::move(grant), in(tests::patience))
+                              : units->deny(unit.name, std::move(grant), in(tests::patience)));
+    };
+    const auto at_start = allowed();
+    EXPECT_THAT(at_start, HasSubstr("/dev/first"));
+    EXPECT_THAT(output_of("systemctl show -P DevicePolicy -- '" + unit.name + "'"), HasSubstr("closed"));
+    change(true, {{"/dev/second", "/dev/third"}, {}, 0});
+    for (const auto* each : {"/dev/first", "/dev/second", "/dev/third"}) EXPECT_THAT(allowed(), HasSubstr(each));
+    units = make(LAUNCHER);  // another connection, as after a restart
+    change(false, {{"/dev/second"}, {}, 0});
+    EXPECT_THAT(allowed(), Not(HasSubstr("/dev/second")));
+    EXPECT_THAT(allowed(), HasSubstr("/dev/third"));
+    change(false, {{"/dev/third", "/dev/second"}, {}, 0});
+    EXPECT_EQ(allowed(), at_start);
+    change(false, {{"/dev/first"}, {}, 0});
+    EXPECT_EQ(allowed(), "");
+    units->kill(unit, false);
+    status(unit);
+    EXPECT_THROW(change(true, {{"/dev/second"}, {}, 0}), Error) << "it has gone";
+}
+
+TEST_F(TransientUnitsTest, MemoryMayBeLockedWhereWeMaySaySo) {
+    auto request = shell("");
+    request.argv = {"/bin/sleep", "1000"};
+    const auto unit = start(std::move(request));
+    const auto limits = [&] { return content("/proc/" + std::to_string(unit.pid) + "/limits"); };
+    constexpr std::uint64_t much = 1ULL << 40;
+    rlimit ours{much, much};
+    const bool may = ::setrlimit(RLIMIT_MEMLOCK, &ours) == 0;  // CAP_SYS_RESOURCE, which not every container has
+    std::string refusal;
+    try {
+        tests::run(loop, units->allow(unit.name, unit.pid, {{}, {}, much}, in(tests::patience)));
+    } catch (const Error& error) {
+        refusal = error.what();
+    }
+    if (may)
+        EXPECT_THAT(limits(), HasSubstr(std::to_string(much)));
+    else
+        EXPECT_THAT(refusal, HasSubstr("bytes of locked memory"));
+    tests::run(loop, units->allow(unit.name, unit.pid, {{}, {}, 4096}, in(tests::patience)));
+    units->kill(unit, false);
+    status(unit);
+}
+
+TEST_F(TransientUnitsTest, NodesBecomeTheMachinesAndOursAgain) {
+    auto request = shell("");
+    request.argv = {"/bin/sleep", "1000"};
+    const auto unit = start(std::move(request));
+    const std::string node = "/dev/virtbus-test-node";
+    ASSERT_EQ(::mknod(node.c_str(), S_IFCHR | 0600, makedev(1, 3)), 0);
+    const auto owner = [&] {
+        struct stat info{};
+        ::stat(node.c_str(), &info);
+        return info.st_uid;
+    };
+    tests::run(loop, units->allow(unit.name, unit.pid, {{node}, {node}, 0}, in(tests::patience)));
+    EXPECT_EQ(owner(), 65534U);
+    tests::run(loop, units->deny(unit.name, {{node}, {node}, 0}, in(tests::patience)));
+    EXPECT_EQ(owner(), 0U);
+    ::chown(node.c_str(), 1, 1);
+    tests::run(loop, units->deny(unit.name, {{node}, {node}, 0}, in(tests::patience)));
+    EXPECT_EQ(owner(), 1U) << "somebody else's is left alone";
+    units->kill(unit, false);
+    status(unit);
 }
 
 TEST_F(TransientUnitsTest, DescriptorsAndOutputArrive) {

@@ -224,19 +224,6 @@ Task<> end_idle_helpers(std::shared_ptr<GuestCore> core) {
     if (!idle.empty() && !core->is_gone()) core->tell_config();
 }
 
-Task<> keep_helpers_for(std::shared_ptr<GuestCore> core, std::vector<Device> devices, Task<> work) {
-    core->plugging = std::move(devices);
-    std::exception_ptr failure;
-    try {
-        co_await work;
-    } catch (...) {
-        failure = std::current_exception();
-    }
-    core->plugging.clear();
-    if (!core->is_gone()) co_await end_idle_helpers(core);
-    if (failure) std::rethrow_exception(failure);
-}
-
 // It leaves when QEMU or its device does, and its end may be seen first: only of a guest that goes on with that device
 // it is news.
 Task<> helper_ended(std::shared_ptr<GuestCore> core, std::shared_ptr<HelperUnit> helper) {

@@ -24,6 +24,7 @@ struct HelperPrograms {
     std::string pr_helper = "/usr/bin/qemu-pr-helper";
     std::string passt = "/usr/bin/passt";
     HelperTimes times;
+    std::string host_root;  ///< where devices of the host are looked for; "" = the host's own root
 };
 
 /// Why a definition's helpers cannot be had here, a sentence each.
@@ -40,9 +41,6 @@ Task<> start_helpers_for(std::shared_ptr<GuestCore> core, const DomainConfig& co
 
 /// Those go that serve no device any more.
 Task<> end_idle_helpers(std::shared_ptr<GuestCore> core);
-
-/// Helpers of these devices are needed while the work goes on, and after it when the machine has the devices then.
-Task<> keep_helpers_for(std::shared_ptr<GuestCore> core, std::vector<Device> devices, Task<> work);
 
 /// One has ended by itself: it is started again where QEMU can find it again, or its end is told.
 Task<> helper_ended(std::shared_ptr<GuestCore> core, std::shared_ptr<HelperUnit> helper);

@@ -2,10 +2,10 @@
 #include "qemu/hotplug/media.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <nlohmann/json.hpp>
 
-#include "qemu/helpers/helpers.hpp"
 #include "qemu/hotplug/departure.hpp"
 #include "qemu/hotplug/parts.hpp"
 #include "qemu/hotplug/prepare.hpp"
@@ -120,6 +120,10 @@ Task<> exchange(CorePtr core, Known known, Disk disk, Resources& resources, bool
     plan.with = reduced(core->config, {Device{disk}});
     plan.devices = {Device{disk}};
     auto prepared = co_await prepare(core, known, std::move(plan), resources);
+    if (!prepared.grant.devices.empty() && !core->record.unit.empty())
+        throw Error{Code::unsupported,
+                    fmt::format("{}: a medium that QEMU opens itself ({}) can be put in before a start only",
+                                core->who(), fmt::join(prepared.grant.devices, ", "))};
     const auto old = behind_medium(*core, alias);
     Parts fresh;
     for (const auto& set : sets_of(prepared)) fresh.push_back(set.text());
@@ -156,8 +160,7 @@ Task<> exchange(CorePtr core, Known known, Disk disk, Resources& resources, bool
 }  // namespace
 
 Task<> change_medium(CorePtr core, Known known, Disk disk, Resources& resources, bool force, std::stop_token stop) {
-    co_await keep_helpers_for(core, {Device{disk}},
-                              exchange(core, std::move(known), disk, resources, force, std::move(stop)));
+    co_await bring_in(core, {Device{disk}}, exchange(core, std::move(known), disk, resources, force, std::move(stop)));
 }
 
 }  // namespace virtbus::qemu

@@ -69,14 +69,19 @@ bool is_json(const Word& word) {
 template <class Use>
 void each_reference(const json& value, Use& use) {
     static constexpr std::string_view keys[]{
-        "drive",     "netdev",     "chardev",         "rng",      "memdev",         "cryptodev",
-        "file",      "backing",    "filename",        "mem-path", "throttle-group", "hostdevice",
-        "data-file", "key-secret", "password-secret", "tls-creds",      "pr-manager"};
+        "drive",     "netdev",     "chardev",         "rng",       "memdev",         "cryptodev",
+        "file",      "backing",    "filename",        "mem-path",  "throttle-group", "hostdevice",
+        "data-file", "key-secret", "password-secret", "tls-creds", "pr-manager"};
     if (value.is_array())
         for (const auto& each : value) each_reference(each, use);
     if (!value.is_object()) return;
     for (const auto& [key, held] : value.items()) {
         if (held.is_string() && std::ranges::find(keys, key) != std::end(keys)) use(held.get<std::string>());
+        // "tcp:10.0.2.1:4600-chardev:charchannel0", in a list of such.
+        constexpr std::string_view forwards = "-chardev:";
+        if (const auto* to = held.is_string() ? held.get_ptr<const json::string_t*>() : nullptr;
+            to && key == "str" && to->find(forwards) != to->npos)
+            use(to->substr(to->find(forwards) + forwards.size()));
         if (held.is_structured()) each_reference(held, use);
     }
 }
@@ -143,6 +148,14 @@ private:
     const std::vector<Word>& words_;
     std::map<std::string, std::pair<std::size_t, Part>> said_;
 };
+
+/// Of the device that the word makes. A channel to addresses of the guest's network is a back end and nothing else.
+std::string alias_of(const Word& word, const Part& part) {
+    constexpr std::string_view prefix = "host";
+    if (part.kind == Part::Kind::device) return part.id;
+    const bool forwards = part.kind == Part::Kind::netdev && parse_json(word.value).contains("guestfwd");
+    return forwards && part.id.starts_with(prefix) ? part.id.substr(prefix.size()) : std::string{};
+}
 
 // ---- words as commands
 
@@ -263,8 +276,9 @@ std::map<std::string, std::vector<Part>> parts_of_devices(const std::vector<Word
     std::map<std::string, std::vector<Part>> all;
     for (const auto& word : words) {
         const auto part = part_of(word);
-        if (!part || part->kind != Part::Kind::device || part->id.empty()) continue;
-        auto& parts = all[part->id];
+        const auto alias = part ? alias_of(word, *part) : std::string{};
+        if (alias.empty()) continue;
+        auto& parts = all[alias];
         lookup.collect(word, parts);
         parts.push_back(*part);
     }

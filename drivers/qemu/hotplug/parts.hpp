@@ -27,10 +27,12 @@ struct Part {
     bool operator==(const Part&) const = default;
 
     std::string text() const;
+    /// What the guest has to let go of; anything else goes at once.
+    bool is_device() const { return kind == Kind::device; }
     static Part from_text(std::string_view text);
 };
 
-/// By each device's id, what it stands on and then the device.
+/// By each device's alias, what it stands on and then the device itself, if it is one to QEMU.
 std::map<std::string, std::vector<Part>> parts_of_devices(const std::vector<Word>& words);
 /// The highest number of a node "libvirt-<n>-..." and of a set "/dev/fdset/<n>" that the words speak of.
 unsigned highest_node(const std::vector<Word>& words);

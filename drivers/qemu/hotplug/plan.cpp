@@ -69,8 +69,8 @@ void require_good_kind(const Device& device) {
         console && (!console->target || console->target->type != "virtio"))
         refuse("consoles cannot be plugged or unplugged while the machine runs, but virtio ones");
     if (const auto* channel = std::get_if<Channel>(&device);
-        channel && channel->target && channel->target->type != "virtio")
-        refuse("channels cannot be plugged or unplugged while the machine runs, but virtio ones");
+        channel && channel->target && channel->target->type != "virtio" && channel->target->type != "guestfwd")
+        refuse("channels cannot be plugged or unplugged while the machine runs, but virtio and guestfwd ones");
     if (const auto* filesystem = std::get_if<Filesystem>(&device);
         filesystem && !(filesystem->driver && filesystem->driver->type == "virtiofs"))
         refuse("filesystems cannot be plugged or unplugged while the machine runs, but virtiofs ones");

@@ -8,7 +8,6 @@
 
 #include "qemu/block/open_images.hpp"
 #include "qemu/chipset.hpp"
-#include "qemu/helpers/helpers.hpp"
 #include "qemu/hotplug/parts.hpp"
 #include "qemu/hotplug/prepare.hpp"
 #include "qemu/hotplug/remains.hpp"
@@ -119,6 +118,7 @@ Task<> plug(CorePtr core, Known known, PlugPlan plan, Resources& resources, std:
     std::exception_ptr failure;
     Outcome outcome;
     try {
+        co_await grant_for(core, find_info(prepared.devices.back())->alias, prepared.grant);
         co_await send_descriptors(core, prepared);
         commands = commands_of(prepared.words);
         leave_out_shared(*core, commands);
@@ -169,8 +169,8 @@ Task<> attach(CorePtr core, Known known, DeviceRequest request, std::stop_token 
             throw Error{Code::device_in_use,
                         fmt::format("{}: a device '{}' is still on its way out", core->who(), alias)};
     auto devices = plan.devices;
-    co_await keep_helpers_for(core, std::move(devices),
-                              plug(core, std::move(known), std::move(plan), request.resources, std::move(stop)));
+    co_await bring_in(core, std::move(devices),
+                      plug(core, std::move(known), std::move(plan), request.resources, std::move(stop)));
 }
 
 }  // namespace virtbus::qemu

@@ -23,7 +23,7 @@ void require_running(const GuestCore& core) {
     if (core.is_gone()) throw Error{Code::hypervisor_failed, fmt::format("{} has ended", core.who())};
 }
 
-/// The sandbox was made for what the machine had at its start.
+/// Which networks the sandbox lets it reach was settled at its start.
 void require_in_sandbox(const GuestCore& core, const CommandLine& line) {
     if (core.record.unit.empty()) return;
     if (line.needs_network && !core.record.network)
@@ -32,12 +32,6 @@ void require_in_sandbox(const GuestCore& core, const CommandLine& line) {
             fmt::format("{} was started in a sandbox without the network, and this device needs QEMU to have it; "
                         "stored in the definition it has it from the next start on",
                         core.who())};
-    for (const auto& node : line.devices)
-        if (node != "/dev/urandom" && node != "/dev/random")
-            throw Error{Code::unsupported,
-                        fmt::format("{} was started in a sandbox without {}, which this device needs; stored in the "
-                                    "definition it has it from the next start on",
-                                    core.who(), node)};
 }
 
 /// A start may go on without what is 'optional'; somebody who asks for it now wants it.
@@ -61,6 +55,20 @@ void require_good(const GuestCore& core, const DomainConfig& with, const Capabil
         throw Error{Code::unsupported_configuration, fmt::format("{}: {}", core.who(), fmt::join(problems, "; "))};
 }
 
+std::vector<std::string> without(std::vector<std::string> more, const std::vector<std::string>& less) {
+    std::erase_if(more, [&](const auto& each) { return std::ranges::find(less, each) != less.end(); });
+    return more;
+}
+
+/// The device reads and writes the guest's memory past QEMU, so that it all has to stay where it is.
+bool pins_memory(const UnitGrant& grant, const std::vector<Device>& devices) {
+    return std::ranges::any_of(grant.devices, [](auto& node) { return node.starts_with("/dev/vfio/"); }) ||
+           std::ranges::any_of(devices, [](const Device& device) {
+               const auto* interface = std::get_if<Interface>(&device);
+               return interface && actual_type(*interface) == InterfaceType::vdpa;
+           });
+}
+
 }  // namespace
 
 Task<Prepared> prepare(CorePtr core, Known known, PlugPlan plan, Resources& resources) {
@@ -68,6 +76,7 @@ Task<Prepared> prepare(CorePtr core, Known known, PlugPlan plan, Resources& reso
     OpenOptions options;
     options.runtime_folder = guest_sockets(core->record);
     options.tls_folder = core->ports.folders.config + "/tls";
+    options.host_root = core->programs->host_root;
     auto opened = co_await open_resources(plan.with, resources, core->ports.workers, std::move(options));
     require_running(*core);
     co_await start_helpers_for(core, plan.with, *core->programs,
@@ -83,6 +92,8 @@ Task<Prepared> prepare(CorePtr core, Known known, PlugPlan plan, Resources& reso
     const auto base = command_line(plan.without, *known, nothing, MonitorSocket{});
     prepared.words = difference(words_of_line(prepared.line.argv), words_of_line(base.argv));
     require_in_sandbox(*core, prepared.line);
+    prepared.grant = {without(prepared.line.devices, base.devices), without(prepared.line.given, base.given), 0};
+    if (pins_memory(prepared.grant, plan.devices)) prepared.grant.memory_locked = locked_memory(plan.with);
     if (!prepared.line.unread.empty())
         throw Error{Code::unsupported,
                     fmt::format("{}: disk '{}': what lies below an image on a server is not known while the machine "

@@ -16,6 +16,7 @@ struct Prepared {
     CommandLine line;  ///< its descriptors
     std::vector<Word> words;
     std::vector<DescriptorUse> descriptors;
+    UnitGrant grant;  ///< what its sandbox has to let it do more
 };
 
 /// Opens what the devices need and works out what the line would say more.

@@ -7,7 +7,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "qemu/helpers/helpers.hpp"
 #include "qemu/hotplug/departure.hpp"
+#include "virtbus/model/device_lists.hpp"
 
 namespace virtbus::qemu {
 
@@ -94,6 +96,71 @@ Task<> take_back(CorePtr core, std::vector<Part> there, std::vector<Part> sets) 
         }
     }
     co_await remove_parts(core, texts(others));
+}
+
+Task<> grant_for(CorePtr core, std::string alias, UnitGrant grant) {
+    if (grant.devices.empty() && grant.memory_locked == 0) co_return;
+    core->record.allowed[std::move(alias)] = grant;
+    core->tell_config();  // a daemon that ends from here on leaves it to the next one to take this back
+    co_await core->ports.units.allow(core->record.unit, core->record.pid, std::move(grant), core->verb_deadline());
+}
+
+namespace {
+
+bool is_plugging(const GuestCore& core, const std::string& alias) {
+    return std::ranges::any_of(core.plugging, [&](const Device& device) {
+        const auto* info = find_info(device);
+        return info && info->alias == alias;
+    });
+}
+
+/// Without those that others need, too.
+UnitGrant only_for(const GuestCore& core, const std::string& alias) {
+    auto nodes = core.record.allowed.at(alias);
+    for (const auto& [other, kept] : core.record.allowed) {
+        if (other == alias) continue;
+        for (const auto& node : kept.devices) std::erase(nodes.devices, node);
+        for (const auto& node : kept.devices) std::erase(nodes.given, node);
+    }
+    return nodes;
+}
+
+Task<> deny_idle_nodes(CorePtr core) {
+    std::vector<std::string> idle;
+    for (const auto& [alias, nodes] : core->record.allowed)
+        if (!alias.empty() && !find_alias(core->config.devices, alias) && !is_plugging(*core, alias))
+            idle.push_back(alias);
+    for (const auto& alias : idle) {
+        if (!core->record.allowed.contains(alias)) continue;
+        auto nodes = only_for(*core, alias);
+        core->record.allowed.erase(alias);
+        try {
+            co_await core->ports.units.deny(core->record.unit, std::move(nodes), core->verb_deadline());
+        } catch (const Error& error) {
+            log_warning(*core, fmt::format("{}: nodes of '{}' stay open to it: {}", core->who(), alias, error.what()));
+        }
+    }
+    if (!idle.empty() && !core->is_gone()) core->tell_config();
+}
+
+}  // namespace
+
+Task<> leave_nothing_idle(CorePtr core) {
+    co_await end_idle_helpers(core);
+    co_await deny_idle_nodes(core);
+}
+
+Task<> bring_in(CorePtr core, std::vector<Device> devices, Task<> work) {
+    core->plugging = std::move(devices);
+    std::exception_ptr failure;
+    try {
+        co_await work;
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    core->plugging.clear();
+    if (!core->is_gone()) co_await leave_nothing_idle(core);
+    if (failure) std::rethrow_exception(failure);
 }
 
 Task<> remove_sockets(CorePtr core, std::vector<std::string> paths) {

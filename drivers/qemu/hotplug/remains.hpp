@@ -23,6 +23,14 @@ std::vector<std::string> sockets_of(const Device& device);
 /// QEMU cannot: it was given them as descriptors.
 Task<> remove_sockets(CorePtr core, std::vector<std::string> paths);
 
+/// What the machine's sandbox has to let it do for the device of that alias.
+Task<> grant_for(CorePtr core, std::string alias, UnitGrant grant);
+
+/// While the work goes on, and after it when the machine has the devices then, it keeps what these need beside it.
+Task<> bring_in(CorePtr core, std::vector<Device> devices, Task<> work);
+/// Helpers and nodes go that no device needs any more.
+Task<> leave_nothing_idle(CorePtr core);
+
 void log_warning(const GuestCore& core, const std::string& message);
 
 }  // namespace virtbus::qemu

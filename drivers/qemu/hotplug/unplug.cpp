@@ -2,10 +2,10 @@
 // Devices that go: what stands behind them is taken away, now or by a later daemon.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "qemu/chipset.hpp"
-#include "qemu/helpers/helpers.hpp"
 #include "qemu/hotplug/departure.hpp"
 #include "qemu/hotplug/plan.hpp"
 #include "qemu/hotplug/plug.hpp"
@@ -17,6 +17,14 @@
 namespace virtbus::qemu {
 
 using nlohmann::json;
+
+namespace {
+
+bool has_device(const std::vector<std::string>& parts) {
+    return std::ranges::any_of(parts, [](const auto& part) { return Part::from_text(part).is_device(); });
+}
+
+}  // namespace
 
 Task<> release(CorePtr core, std::string alias, std::string path) {
     if (core->record.parts.contains(alias)) {
@@ -34,7 +42,7 @@ Task<> release(CorePtr core, std::string alias, std::string path) {
         if (place->kind == kind_of<Serial>) drop_console_of_serial(core->config.devices);
         co_await remove_sockets(core, sockets);
     }
-    co_await end_idle_helpers(core);
+    co_await leave_nothing_idle(core);
     // Only processors go under a name that no device of the definition has, or under none.
     const auto vcpus = core->config.vcpu_current.value_or(core->config.vcpu.value_or(1));
     if (!place && vcpus > 1 && (alias.starts_with("vcpu") || alias.empty())) core->config.vcpu_current = vcpus - 1;
@@ -55,6 +63,7 @@ Task<> detach(CorePtr core, std::string alias, std::stop_token stop) {
     if (parts == core->record.parts.end())
         throw Error{Code::unsupported,
                     fmt::format("{}: '{}' is a part of the machine and cannot be unplugged", core->who(), alias)};
+    if (!has_device(parts->second)) co_return co_await release(core, std::move(alias), {});
     const bool again = !core->record.leaving.insert(alias).second;
     core->tell_config();
     std::exception_ptr failure;
@@ -79,14 +88,10 @@ Task<> detach(CorePtr core, std::string alias, std::stop_token stop) {
                         core->who(), alias)};
 }
 
-Task<> reconcile(CorePtr core, json present) {
-    std::set<std::string> names;
-    for (const auto& child : present) names.insert(text(child, "name"));
-    std::vector<std::string> gone;
-    for (const auto& [alias, parts] : core->record.parts)
-        if (!names.contains(alias)) gone.push_back(alias);
-    for (const auto& alias : gone) co_await release(core, alias, {});
-    if (core->record.coming.empty() || core->is_gone()) co_return;
+namespace {
+
+/// `names`: of the devices that QEMU has.
+Task<> take_back_coming(CorePtr core, std::set<std::string> names) {
     log_warning(*core, fmt::format("{}: what was being plugged or taken away when the daemon ended goes", core->who()));
     std::vector<Part> devices, others;
     for (const auto& word : std::exchange(core->record.coming, {})) {
@@ -98,8 +103,20 @@ Task<> reconcile(CorePtr core, json present) {
     }
     devices.insert(devices.begin(), others.begin(), others.end());
     co_await take_back(core, std::move(devices), {});
-    co_await end_idle_helpers(core);
     core->tell_config();
+}
+
+}  // namespace
+
+Task<> reconcile(CorePtr core, json present) {
+    std::set<std::string> names;
+    for (const auto& child : present) names.insert(text(child, "name"));
+    std::vector<std::string> gone;
+    for (const auto& [alias, parts] : core->record.parts)
+        if (has_device(parts) && !names.contains(alias)) gone.push_back(alias);
+    for (const auto& alias : gone) co_await release(core, alias, {});
+    if (!core->is_gone() && !core->record.coming.empty()) co_await take_back_coming(core, names);
+    if (!core->is_gone()) co_await leave_nothing_idle(core);
 }
 
 }  // namespace virtbus::qemu
