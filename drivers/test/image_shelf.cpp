@@ -197,6 +197,10 @@ Task<> TestImages::remove(ImageFile image, std::string tag, std::stop_token) {
     co_return;
 }
 
+Task<> TestImages::mend(ImageFile, std::stop_token) {
+    co_return;
+}
+
 Task<> TestImages::make_overlay(ImageFile overlay, ImageFile below, std::stop_token) {
     require_free(overlay.path);
     auto shelf = shelf_.now();

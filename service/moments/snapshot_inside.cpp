@@ -57,6 +57,18 @@ Task<> SnapshotBook::remove_tags(MomentEntry entry, RunPtr run, std::stop_token 
     co_await together(std::move(work));
 }
 
+/// A tool that was killed while it removed a snapshot may have left the image so that checks complain of it.
+Task<> SnapshotBook::mend_images(MomentEntry entry, std::stop_token stop) {
+    for (const auto& disk : entry.disks) {
+        if (disk.place != SnapshotPlace::internal || !co_await is_there(disk.frozen.path)) continue;
+        try {
+            co_await images().mend(disk.frozen, stop);
+        } catch (const Error& error) {
+            machine_.log(Priority::warning, fmt::format("After a deletion that was interrupted: {}", error.what()));
+        }
+    }
+}
+
 /// Images that were given up long ago and kept for what was inside them go with the last of it.
 Task<> SnapshotBook::give_up_holders(JobPtr job, MomentEntry entry) {
     for (const auto& part : entry.disks) {

@@ -78,8 +78,10 @@ Task<> SnapshotBook::remove_one(JobPtr job, std::string name) {
     try {
         if (entry.kind == SnapshotKind::internal) {
             co_await guard_tags(job, entry);
-            if (index_.pending.empty()) co_await begin_pending({.verb = Pending::Verb::remove, .name = name});
+            const bool again = !index_.pending.empty();
+            if (!again) co_await begin_pending({.verb = Pending::Verb::remove, .name = name});
             co_await remove_tags(entry, running(), job->stop());
+            if (again && !running()) co_await mend_images(entry, job->stop());
             co_await give_up_holders(job, entry);
         } else {
             co_await remove_external(job, entry);

@@ -131,6 +131,7 @@ private:
     Task<> remove_one(JobPtr job, std::string name);
     Task<> remove_tags(MomentEntry entry, RunPtr run, std::stop_token stop);
     Task<> guard_tags(JobPtr job, MomentEntry entry);
+    Task<> mend_images(MomentEntry entry, std::stop_token stop);
     Task<> give_up_holders(JobPtr job, MomentEntry entry);
     Task<> remove_external(JobPtr job, const MomentEntry& entry);
     bool is_half_merged(const MomentEntry& entry) const;

@@ -211,6 +211,17 @@ TEST_F(ImagesTest, ASnapshotBringsBackWhatTheGuestHad) {
     EXPECT_EQ(examine("top").backing, image("middle"));
 }
 
+TEST_F(ImagesTest, WhatAKilledRemovalLeavesIsMended) {
+    make_chain();
+    // The first entry of the first table (its place stands at byte 40 of the header) is marked as shared, as it is
+    // until a removal comes to its end.
+    shell(
+        "printf '\\0' | dd of=base bs=1 conv=notrunc seek=$(echo $(od -An -j40 -N8 -t u8 --endian=big base)) && "
+        "! qemu-img check -q -f qcow2 base");
+    run(images.mend(image("base"), {}));
+    shell("qemu-img check -q -f qcow2 base && qemu-io -f qcow2 -c 'read -P 1 0 4M' base");
+}
+
 TEST_F(ImagesTest, ASnapshotNamedLikeAnotherOnesNumberIsNotMistaken) {
     shell("qemu-img create -q -f qcow2 disk 1M && qemu-io -t unsafe -f qcow2 -c 'write -P 1 0 1M' disk");
     run(images.take(image("disk"), "2", {}));  // becomes QEMU's number 1

@@ -201,6 +201,11 @@ Task<> QemuImages::remove(ImageFile image, std::string tag, std::stop_token stop
     if (find_snapshot(work.tables, tag)) co_await change(work, "snapshot", {"-d", tag});
 }
 
+Task<> QemuImages::mend(ImageFile image, std::stop_token stop) {
+    auto work = co_await open_qcow2(std::move(image), "mending", std::move(stop));
+    co_await change(work, "check", {"-q", "-r", "all"});
+}
+
 // ---- new images
 
 Task<> QemuImages::create(ImageFile image, std::uint64_t size, std::optional<ImageFile> below, std::stop_token stop) {

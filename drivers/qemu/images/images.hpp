@@ -20,6 +20,7 @@ public:
     Task<> take(ImageFile image, std::string tag, std::stop_token stop) override;
     Task<> apply(ImageFile image, std::string tag, std::stop_token stop) override;
     Task<> remove(ImageFile image, std::string tag, std::stop_token stop) override;
+    Task<> mend(ImageFile image, std::stop_token stop) override;
     Task<> make_overlay(ImageFile overlay, ImageFile below, std::stop_token stop) override;
     Task<> make_image(ImageFile image, std::uint64_t size, std::stop_token stop) override;
     Task<> commit(ImageFile upper, ImageFile lower, ProgressSink progress, std::stop_token stop) override;
