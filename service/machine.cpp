@@ -51,8 +51,13 @@ bool Machine::has_frozen(const std::string& path) const {
 Task<> Machine::settle_moments() {
     if (!snapshots_->interrupted() && !checkpoints_->interrupted()) co_return;
     const auto hold = co_await lane_.enter(nullptr, Lane::Subject::definition);
-    co_await checkpoints_->recover();
-    co_await snapshots_->recover();
+    // What the daemon before this one had at work on the images may still be on its way out.
+    for (Duration wait{100}; wait < Duration{2000}; wait *= 2) {
+        co_await checkpoints_->recover();
+        co_await snapshots_->recover();
+        if (!snapshots_->interrupted() && !checkpoints_->interrupted()) co_return;
+        co_await sleep(context_.ports.loop, wait);
+    }
 }
 
 // ---- the view

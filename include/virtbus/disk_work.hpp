@@ -160,7 +160,7 @@ public:
     virtual Task<> apply(ImageFile image, std::string tag, std::stop_token stop) = 0;
     /// No such tag is no error.
     virtual Task<> remove(ImageFile image, std::string tag, std::stop_token stop) = 0;
-    /// After a removal that was killed: space that nothing uses, and clusters that are still marked as shared.
+    /// After a snapshot was killed while it was taken or removed: space that nothing uses, and clusters that are still marked as shared.
     virtual Task<> mend(ImageFile image, std::stop_token stop) = 0;
 
     /// A new, empty image over `below`, as large as that: 0600, the owner of `below`. AlreadyExists when there is a

@@ -408,10 +408,14 @@ Task<> SnapshotBook::recover_creation(Pending note) {
         machine_.log(Priority::warning,
                      fmt::format("The creation of the snapshot '{}' was interrupted and is undone", entry.name));
         co_await undo_creation(note, std::move(made));
+        if (entry.kind == SnapshotKind::internal && !run) co_await mend_images(entry, {});
     } else {
         machine_.log(Priority::warning,
                      fmt::format("The creation of the snapshot '{}' was interrupted and is finished", entry.name));
-        if (!entry.memory_file.empty() && !co_await is_there(entry.memory_file)) co_await drop_memory(entry);
+        if (!entry.memory_file.empty() && !co_await is_there(entry.memory_file)) {
+            co_await drop_memory(entry);
+            if (!note.temporary.empty()) co_await machine_.context_.ports.files.remove_temporary(note.temporary, {});
+        }
         if (run) settle_run(run);
         const bool memory = !entry.memory_file.empty(), was_running = note.running;
         co_await record_creation(note);

@@ -57,14 +57,14 @@ Task<> SnapshotBook::remove_tags(MomentEntry entry, RunPtr run, std::stop_token 
     co_await together(std::move(work));
 }
 
-/// A tool that was killed while it removed a snapshot may have left the image so that checks complain of it.
+/// What was killed while it took or removed a snapshot may have left the image so that checks complain of it.
 Task<> SnapshotBook::mend_images(MomentEntry entry, std::stop_token stop) {
     for (const auto& disk : entry.disks) {
         if (disk.place != SnapshotPlace::internal || !co_await is_there(disk.frozen.path)) continue;
         try {
             co_await images().mend(disk.frozen, stop);
         } catch (const Error& error) {
-            machine_.log(Priority::warning, fmt::format("After a deletion that was interrupted: {}", error.what()));
+            machine_.log(Priority::warning, fmt::format("After a snapshot that was interrupted: {}", error.what()));
         }
     }
 }
