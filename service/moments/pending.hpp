@@ -23,8 +23,8 @@ struct Pending {
     bool keep_overlays = false;        ///< create: they were there before
     bool unrecorded = false;           ///< create: no snapshot is to be recorded
     std::string temporary;             ///< create: of the file for the memory
-    std::string tag;                   ///< revert: of the safety snapshots; "" = none
-    std::vector<ImageFile> images;     ///< that have it; remove, tidy: that nobody needs any more
+    std::string tag;                   ///< revert, tidy: of the safety snapshots; "" = none
+    std::vector<ImageFile> images;     ///< revert: that have it; remove, tidy: that nobody needs any more
     std::string definition;            ///< revert: the stored definition before it
 };
 

@@ -129,7 +129,15 @@ Task<> SnapshotBook::forget_entries(std::vector<std::string> names) {
     }
 }
 
+/// After a verb that is on record: what it has left goes. A revert's safety snapshots are where the snapshot is.
 Task<> SnapshotBook::tidy() {
+    auto note = index_.pending.empty() ? Pending{} : decode_pending(index_.pending);
+    if (const auto* entry = index_.find(note.name); entry && !note.tag.empty()) {
+        note.images.clear();
+        for (const auto& part : entry->disks)
+            if (part.place == SnapshotPlace::internal) note.images.push_back(part.frozen);
+        co_await drop_safety(note);
+    }
     auto next = index_;
     for (const auto& path : leftovers(next)) co_await try_remove_file(path);
     next.pending.clear();

@@ -200,14 +200,11 @@ Task<> SnapshotBook::revert_internal(Reversion& it) {
             co_await apply_to_images(it);
         co_await store_reverted(it);
         if (it.activate && !it.keep_process) co_await start_reverted(it);
-        co_await end_reversion(it, {});
+        co_await end_reversion(it, {}, note.tag);
     } catch (...) {
         error = std::current_exception();
     }
-    if (!error) {
-        co_await drop_safety(note);
-        co_return;
-    }
+    if (!error) co_return;
     if (!it.touched) {
         co_await drop_safety(note);
         co_await end_pending();
@@ -355,7 +352,7 @@ Task<> SnapshotBook::revert_external(Reversion& it) {
         co_await undo_reversion(std::move(note));
         std::rethrow_exception(error);
     }
-    co_await end_reversion(it, note.entry->disks);
+    co_await end_reversion(it, note.entry->disks, {});
     if (it.activate) co_await start_reverted(it);
 }
 
@@ -396,12 +393,13 @@ Task<> SnapshotBook::store_reverted(Reversion& it) {
 
 /// What was written since the snapshot that was current is given up with the revert: overlays that virtbus made and
 /// nothing lies on or speaks of.
-Task<> SnapshotBook::end_reversion(Reversion& it, std::vector<MomentDisk> fresh) {
+Task<> SnapshotBook::end_reversion(Reversion& it, std::vector<MomentDisk> fresh, std::string tag) {
     auto next = index_;
     for (const auto& part : fresh)
         if (part.place == SnapshotPlace::external) next.made.insert(part.overlay.path);
     next.set_current(it.entry.name);
     Pending rest{.verb = Pending::Verb::tidy, .name = it.entry.name};
+    rest.tag = std::move(tag);
     for (const auto& disk : it.before.devices.disks) {
         const auto top = top_image(disk);
         if (!top || !made_here(top->path) || is_top(top->path) || uses(top->path)) continue;
@@ -409,7 +407,7 @@ Task<> SnapshotBook::end_reversion(Reversion& it, std::vector<MomentDisk> fresh)
         if (!(co_await images().examine(*top, {})).tags.empty()) continue;
         rest.images.push_back(*top);
     }
-    next.pending = rest.images.empty() ? std::string{} : encode(rest);
+    next.pending = rest.images.empty() && rest.tag.empty() ? std::string{} : encode(rest);
     co_await save(std::move(next));
     if (!index_.pending.empty()) co_await tidy();
     co_await machine_.checkpoints_->drop_newer(it.entry.creation_time);

@@ -173,7 +173,7 @@ private:
     Task<> require_no_bitmaps(Reversion& it);
     Task<> stop_run();
     Task<> store_reverted(Reversion& it);
-    Task<> end_reversion(Reversion& it, std::vector<MomentDisk> fresh);
+    Task<> end_reversion(Reversion& it, std::vector<MomentDisk> fresh, std::string tag);
     bool writes_to_all_of(const MomentEntry& entry) const;
     Task<> start_reverted(Reversion& it);
     Task<> recover_reversion(Pending note);
