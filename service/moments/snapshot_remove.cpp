@@ -74,11 +74,11 @@ Task<> SnapshotBook::do_remove(JobPtr job, std::string name, MomentDeleteOptions
 
 Task<> SnapshotBook::remove_one(JobPtr job, std::string name) {
     const auto entry = index_.get(name);
+    const bool again = interrupted();
     std::exception_ptr error;
     try {
         if (entry.kind == SnapshotKind::internal) {
             co_await guard_tags(job, entry);
-            const bool again = !index_.pending.empty();
             if (!again) co_await begin_pending({.verb = Pending::Verb::remove, .name = name});
             co_await remove_tags(entry, running(), job->stop());
             if (again && !running()) co_await mend_images(entry, job->stop());
@@ -93,6 +93,8 @@ Task<> SnapshotBook::remove_one(JobPtr job, std::string name) {
     if (!error) co_return;
     // Merged, and not on record: the note stays, for it to be put there before anything else is done.
     if (interrupted() && is_half_merged(entry)) std::rethrow_exception(error);
+    // Some of its images may be without it already.
+    if (again && entry.kind == SnapshotKind::internal) std::rethrow_exception(error);
     // What has been merged stays merged, and the snapshot keeps what is left of it.
     try {
         co_await tidy();
