@@ -36,7 +36,7 @@ struct LinuxUnderTheDaemon : ::testing::Test {
                          ("<domain type='qemu'><name>guest</name><memory unit='MiB'>256</memory><vcpu>1</vcpu><os " +
                           attribute + "><type arch='x86_64' machine='q35'>hvm</type>" + element + "<kernel>" + kernel_ +
                           "</kernel><initrd>" + initrd() +
-                          "</initrd><cmdline>console=ttyS0 quiet</cmdline></os><features><acpi/></features><devices>"
+                          "</initrd><cmdline>console=ttyS0 quiet no_timer_check</cmdline></os><features><acpi/></features><devices>"
                           "<disk type='file' device='disk'><driver name='qemu' type='" +
                           format + "'/><source file='" + disk() +
                           "'/><target dev='vda' bus='virtio'/></disk><serial type='pty'/>"

@@ -36,7 +36,7 @@ struct GuestOnNetworks : NetworkBed {
             "<domain type='qemu'><name>guest</name><memory unit='MiB'>192</memory><vcpu>1</vcpu>"
             "<os><type arch='x86_64' machine='q35'>hvm</type><kernel>" +
             kernel + "</kernel><initrd>" + initrd() +
-            "</initrd><cmdline>console=ttyS0 quiet</cmdline></os><features><acpi/></features>"
+            "</initrd><cmdline>console=ttyS0 quiet no_timer_check</cmdline></os><features><acpi/></features>"
             "<devices><serial type='pty'/>" +
             cards + "</devices></domain>";
         guest = text_of(client->call(root, manager, "DefineDomain", "sa{sv}", text.c_str(), 0));

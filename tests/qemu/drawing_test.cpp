@@ -55,15 +55,7 @@ protected:
         video.model.type = "virtio";
         return config;
     }
-    std::string refusal(DomainConfig config) {
-        try {
-            const auto guest = bed_.start(std::move(config), notes_);
-            bed_.stop(*guest, notes_);
-        } catch (const Error& error) {
-            return fmt::format("{}: {}", word(error.code()), error.what());
-        }
-        return "it started";
-    }
+    std::string refusal(DomainConfig config) { return bed_.refusal(std::move(config), notes_); }
 
     QemuBed bed_;
     Notes notes_;

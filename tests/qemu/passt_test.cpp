@@ -102,15 +102,7 @@ protected:
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         return address;
     }
-    std::string refusal(DomainConfig config) {
-        try {
-            const auto guest = bed_.start(std::move(config), notes_);
-            bed_.stop(*guest, notes_);
-        } catch (const Error& error) {
-            return fmt::format("{}: {}", word(error.code()), error.what());
-        }
-        return "it started";
-    }
+    std::string refusal(DomainConfig config) { return bed_.refusal(std::move(config), notes_); }
     void renew() { bed_.driver = std::make_unique<qemu::QemuDriver>(bed_.host.ports, bed_.times, programs_); }
     void stand_in(const std::string& script) {
         programs_.passt = bed_.host.folder.path() + "/passt";

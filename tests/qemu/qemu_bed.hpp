@@ -3,6 +3,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -133,6 +134,16 @@ struct QemuBed {
     void stop(Guest& guest, Notes& notes) {
         guest.kill(false);
         run_until([&] { return notes.ended(); });
+    }
+    /// "UnsupportedConfiguration: why" of a start.
+    std::string refusal(DomainConfig config, Notes& notes) {
+        try {
+            const auto guest = start(std::move(config), notes);
+            stop(*guest, notes);
+        } catch (const Error& error) {
+            return fmt::format("{}: {}", word(error.code()), error.what());
+        }
+        return "it started";
     }
 
     /// A test that fails leaves no guest behind.

@@ -55,15 +55,7 @@ class TlsTest : public ::testing::Test {
 protected:
     std::string path(const std::string& name) const { return bed_.host.folder.path() + name; }
     std::string tls(const std::string& name) const { return bed_.host.ports.folders.config + "/tls" + name; }
-    std::string refusal(DomainConfig config) {
-        try {
-            const auto guest = bed_.start(std::move(config), notes_);
-            bed_.stop(*guest, notes_);
-        } catch (const Error& error) {
-            return fmt::format("{}: {}", word(error.code()), error.what());
-        }
-        return "it started";
-    }
+    std::string refusal(DomainConfig config) { return bed_.refusal(std::move(config), notes_); }
     DomainConfig with_disk() const {
         auto config = QemuBed::bare("tls");
         Disk disk;

@@ -70,26 +70,13 @@ Task<Fd> GraphicsServer::run_connected(const HelperOrder& order, const Video& vi
     request.fds = {{theirs.get(), 3}};
     if (is_accelerated(video)) request.devices = {node_of(video)};
     co_await run(order, {.program = "vhost-user-gpu", .alias = video.info.alias}, std::move(request));
+    theirs = Fd{};  // its end is seen at ours
+    co_await converse(order, ours, [patience = times_.answer](const Fd& fd) { require_vhost_user(fd, patience); });
     co_return std::move(ours);
 }
 
 Task<Fd> GraphicsServer::start(HelperOrder order, Video video, std::string program) {
-    std::exception_ptr failure;
-    Fd connection;
-    try {
-        connection = co_await run_connected(order, video, program);
-        co_await converse(order, [fd = std::make_shared<Fd>(duplicate(connection)), patience = times_.answer] {
-            require_vhost_user(*fd, patience);
-        });
-    } catch (...) {
-        failure = std::current_exception();
-    }
-    if (failure) {
-        connection = Fd{};
-        co_await undo();
-        std::rethrow_exception(failure);
-    }
-    co_return std::move(connection);
+    co_return co_await or_undo(run_connected(order, video, program));
 }
 
 }  // namespace virtbus::qemu

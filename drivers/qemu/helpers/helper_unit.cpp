@@ -112,6 +112,10 @@ Task<> HelperUnit::converse(const HelperOrder& order, std::function<void()> say)
                 fmt::format("{} cannot be used: {}{}{}", who, why, words.empty() ? "" : "; its last words: ", words)};
 }
 
+Task<> HelperUnit::converse(const HelperOrder& order, const Fd& end, std::function<void(const Fd&)> say) {
+    return converse(order, [fd = std::make_shared<Fd>(duplicate(end)), say = std::move(say)] { say(*fd); });
+}
+
 /// For programs that die without a word; "" while it runs.
 Task<std::string> HelperUnit::how_it_ended() {
     try {

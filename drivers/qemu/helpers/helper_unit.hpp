@@ -3,8 +3,10 @@
 // its start to its end. What is said to it and what it is told on its line is each program's own file's.
 #pragma once
 
+#include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -71,6 +73,24 @@ protected:
     Task<> run(const HelperOrder& order, HelperRecord record, UnitRequest request);
     /// Runs a conversation on a worker; what goes wrong in it is told with the program's last words.
     Task<> converse(const HelperOrder& order, std::function<void()> say);
+    /// The same over a socket, which stays the caller's.
+    Task<> converse(const HelperOrder& order, const Fd& end, std::function<void(const Fd&)> say);
+    /// What a start has made; when it throws, it is undone before the error goes on.
+    template <class T>
+    Task<T> or_undo(Task<T> starting) {
+        std::optional<T> made;
+        std::exception_ptr failure;
+        try {
+            made = co_await std::move(starting);
+        } catch (...) {
+            failure = std::current_exception();
+        }
+        if (failure) {
+            co_await undo();
+            std::rethrow_exception(failure);
+        }
+        co_return std::move(*made);
+    }
 
     /// Of the process that run() has started; readable at its end.
     Fd pidfd() const;

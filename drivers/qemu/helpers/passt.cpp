@@ -157,7 +157,6 @@ std::vector<std::string> passt_words(const std::string& program, const Interface
     return words;
 }
 
-/// Only it holds its end afterwards, so that its end is seen at ours.
 Task<Fd> UserNetwork::run_on_cable(const HelperOrder& order, const Interface& interface, const std::string& program) {
     auto [ours, theirs] = helper_socket_pair();
     UnitRequest request;
@@ -167,26 +166,16 @@ Task<Fd> UserNetwork::run_on_cable(const HelperOrder& order, const Interface& in
     request.fds = {{theirs.get(), 3}};
     request.network = true;
     co_await run(order, {.program = "passt", .alias = interface.info.alias}, std::move(request));
+    theirs = Fd{};  // its end is seen at ours
+    co_await converse(order, ours, [mac = interface.mac, patience = times_.answer](const Fd& fd) {
+        require_answer(fd, mac, patience);
+    });
     co_return std::move(ours);
 }
 
 Task<Fd> UserNetwork::start(HelperOrder order, Interface interface, std::string program) {
     if (!interface.backend->log_file.empty()) order.log = interface.backend->log_file;
-    std::exception_ptr failure;
-    Fd cable;
-    try {
-        cable = co_await run_on_cable(order, interface, program);
-        co_await converse(order, [fd = std::make_shared<Fd>(duplicate(cable)), mac = interface.mac,
-                                  patience = times_.answer] { require_answer(*fd, mac, patience); });
-    } catch (...) {
-        failure = std::current_exception();
-    }
-    if (failure) {
-        cable = Fd{};
-        co_await undo();
-        std::rethrow_exception(failure);
-    }
-    co_return std::move(cable);
+    co_return co_await or_undo(run_on_cable(order, interface, program));
 }
 
 }  // namespace virtbus::qemu

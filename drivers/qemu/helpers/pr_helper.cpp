@@ -91,7 +91,8 @@ const Disk* disk_with_managed_reservations(const DomainConfig& config) {
     return nullptr;
 }
 
-Task<> ReservationHelper::run_at(const HelperOrder& order, std::string alias, std::string program, std::string path) {
+Task<std::string> ReservationHelper::run_at(const HelperOrder& order, std::string alias, std::string program,
+                                            std::string path) {
     UnitRequest request;
     request.helper = "pr_helper";
     request.description = fmt::format("Disk reservations of virtual machine {}", order.domain);
@@ -104,26 +105,16 @@ Task<> ReservationHelper::run_at(const HelperOrder& order, std::string alias, st
     request.shared = {order.folder};
     request.devices = {"/dev/mapper/control"};
     co_await run(order, {.program = "qemu-pr-helper", .alias = std::move(alias)}, std::move(request));
+    co_await converse(order,
+                      [path, folder = order.folder, process = std::make_shared<Fd>(pidfd()), patience = times_.answer] {
+                          require_helper(path, *process, patience);
+                          give_to_owner_of(folder, path);
+                      });
+    co_return path;
 }
 
 Task<std::string> ReservationHelper::start(HelperOrder order, std::string alias, std::string program) {
-    const auto path = reservations_at(order.folder);
-    std::exception_ptr failure;
-    try {
-        co_await run_at(order, std::move(alias), std::move(program), path);
-        co_await converse(
-            order, [path, folder = order.folder, process = std::make_shared<Fd>(pidfd()), patience = times_.answer] {
-                require_helper(path, *process, patience);
-                give_to_owner_of(folder, path);
-            });
-    } catch (...) {
-        failure = std::current_exception();
-    }
-    if (failure) {
-        co_await undo();
-        std::rethrow_exception(failure);
-    }
-    co_return path;
+    co_return co_await or_undo(run_at(order, std::move(alias), std::move(program), reservations_at(order.folder)));
 }
 
 }  // namespace virtbus::qemu

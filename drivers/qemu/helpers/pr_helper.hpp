@@ -24,7 +24,7 @@ public:
     Task<std::string> start(HelperOrder order, std::string alias, std::string program);
 
 private:
-    Task<> run_at(const HelperOrder& order, std::string alias, std::string program, std::string path);
+    Task<std::string> run_at(const HelperOrder& order, std::string alias, std::string program, std::string path);
 };
 
 }  // namespace virtbus::qemu

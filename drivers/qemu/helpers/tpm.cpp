@@ -142,31 +142,23 @@ Task<Fd> TpmEmulator::run_on(const HelperOrder& order, const Tpm& tpm, const Pla
 /// the seed, as they do where the maker has left none.
 Task<> TpmEmulator::manufacture(const HelperOrder& order, const Tpm& tpm, const Place& place) {
     auto control = co_await run_on(order, tpm, place, "swtpm_setup");
-    co_await converse(order, [fd = std::make_shared<Fd>(duplicate(control)), banks = wanted_banks(tpm.backend),
-                              patience = times_.answer] { allocate_pcr_banks(*fd, banks, patience); });
+    co_await converse(order, control, [banks = wanted_banks(tpm.backend), patience = times_.answer](const Fd& fd) {
+        allocate_pcr_banks(fd, banks, patience);
+    });
     control = Fd{};
     co_await end();
 }
 
-Task<Fd> TpmEmulator::start(HelperOrder order, Tpm tpm) {
-    std::exception_ptr failure;
-    Fd control;
-    try {
-        const auto place = co_await prepare(order, tpm);
-        if (is_version_2(tpm) && (place.fresh || names_banks(tpm.backend))) co_await manufacture(order, tpm, place);
-        control = co_await run_on(order, tpm, place, "swtpm");
-        co_await converse(order, [fd = std::make_shared<Fd>(duplicate(control)), patience = times_.answer] {
-            require_tpm_answers(*fd, patience);
-        });
-    } catch (...) {
-        failure = std::current_exception();
-    }
-    if (failure) {
-        control = Fd{};
-        co_await undo();
-        std::rethrow_exception(failure);
-    }
+Task<Fd> TpmEmulator::run_answering(const HelperOrder& order, const Tpm& tpm) {
+    const auto place = co_await prepare(order, tpm);
+    if (is_version_2(tpm) && (place.fresh || names_banks(tpm.backend))) co_await manufacture(order, tpm, place);
+    auto control = co_await run_on(order, tpm, place, "swtpm");
+    co_await converse(order, control, [patience = times_.answer](const Fd& fd) { require_tpm_answers(fd, patience); });
     co_return std::move(control);
+}
+
+Task<Fd> TpmEmulator::start(HelperOrder order, Tpm tpm) {
+    co_return co_await or_undo(run_answering(order, tpm));
 }
 
 Task<> TpmEmulator::undo() {

@@ -26,8 +26,8 @@ public:
     TpmEmulator(Ports& ports, TpmProgram program);
 
     /// Starts it on its state, which is made when it is missing, and waits until it answers. The result is QEMU's end
-    /// of the control socket. It ends by itself when QEMU closes the data socket that it hands over there; before it has
-    /// one, it stays whatever becomes of the control socket, until end() kills it. A failure leaves nothing; its
+    /// of the control socket. It ends by itself when QEMU closes the data socket that it hands over there; before it
+    /// has one, it stays whatever becomes of the control socket, until end() kills it. A failure leaves nothing; its
     /// message has the program's last words.
     Task<Fd> start(HelperOrder order, Tpm tpm);
     Task<> undo() override;
@@ -42,6 +42,7 @@ private:
     Task<Place> prepare(const HelperOrder& order, const Tpm& tpm);
     Task<Place> prepare_file(const HelperOrder& order, std::string path);
     Task<Fd> run_on(const HelperOrder& order, const Tpm& tpm, const Place& place, std::string unit);
+    Task<Fd> run_answering(const HelperOrder& order, const Tpm& tpm);
     Task<> manufacture(const HelperOrder& order, const Tpm& tpm, const Place& place);
     Task<> remove_made();
 

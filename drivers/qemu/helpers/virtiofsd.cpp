@@ -110,29 +110,17 @@ Task<Fd> FileServer::connect_and_run(const HelperOrder& order, const Filesystem&
     request.capabilities = capabilities_of_virtiofsd();
     request.shared = {filesystem.source->dir};
     co_await run(order, {.program = "virtiofsd", .alias = filesystem.info.alias}, std::move(request));
+    listening = Fd{};  // its end is seen at ours
+    co_await converse(order, connection,
+                      [patience = times_.answer](const Fd& fd) { require_vhost_user(fd, patience); });
     co_return std::move(connection);
 }
 
 Task<Fd> FileServer::start(HelperOrder order, Filesystem filesystem, std::string program) {
-    std::exception_ptr failure;
-    Fd connection;
-    try {
-        co_await ports_.workers.run(
-            fmt::format("looking at '{}'", filesystem.source->dir), [filesystem] { require_folder(filesystem); },
-            order.deadline, order.stop);
-        connection = co_await connect_and_run(order, filesystem, program);
-        co_await converse(order, [fd = std::make_shared<Fd>(duplicate(connection)), patience = times_.answer] {
-            require_vhost_user(*fd, patience);
-        });
-    } catch (...) {
-        failure = std::current_exception();
-    }
-    if (failure) {
-        connection = Fd{};
-        co_await undo();
-        std::rethrow_exception(failure);
-    }
-    co_return std::move(connection);
+    co_await ports_.workers.run(
+        fmt::format("looking at '{}'", filesystem.source->dir), [filesystem] { require_folder(filesystem); },
+        order.deadline, order.stop);
+    co_return co_await or_undo(connect_and_run(order, filesystem, program));
 }
 
 }  // namespace virtbus::qemu
