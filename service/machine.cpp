@@ -52,10 +52,11 @@ Task<> Machine::settle_moments() {
     if (!snapshots_->interrupted() && !checkpoints_->interrupted()) co_return;
     const auto hold = co_await lane_.enter(nullptr, Lane::Subject::definition);
     // What the daemon before this one had at work on the images may still be on its way out.
-    for (Duration wait{100}; wait < Duration{2000}; wait *= 2) {
+    constexpr Duration shortest{100}, longest{2000};
+    for (auto wait = shortest;; wait *= 2) {
         co_await checkpoints_->recover();
         co_await snapshots_->recover();
-        if (!snapshots_->interrupted() && !checkpoints_->interrupted()) co_return;
+        if ((!snapshots_->interrupted() && !checkpoints_->interrupted()) || wait > longest) co_return;
         co_await sleep(context_.ports.loop, wait);
     }
 }

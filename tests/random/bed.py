@@ -44,10 +44,8 @@ def eventually(condition):
 
 
 class Bed:
-    def __init__(self, build, seed, kills):
-        """`kills`: how probable it is that a verb is tried with the daemon killed meanwhile."""
+    def __init__(self, build, seed):
         self.chance = random.Random(seed)
-        self.kills = kills
         self.folder = tempfile.mkdtemp(prefix="virtbus-random-")
         self.images = pathlib.Path(self.folder, "images")
         self.images.mkdir()

@@ -134,8 +134,9 @@ class Machine:
 
 
 class Walk:
-    def __init__(self, bed):
+    def __init__(self, bed, kills):
         self.bed = bed
+        self.kills = kills
         self.chance = bed.chance
         self.disks = ["vda", "vdb"][:self.chance.choice([1, 2])]
         self.machine = Machine(bed, self.disks)
@@ -218,7 +219,7 @@ class Walk:
     def step(self):
         verb = self.chance.choices(list(self.VERBS), list(self.VERBS.values()))[0]
         before = copy.deepcopy(self.model)
-        self.killing = verb in (Walk.create, Walk.revert, Walk.delete) and self.chance.random() < self.bed.kills
+        self.killing = verb in (Walk.create, Walk.revert, Walk.delete) and self.chance.random() < self.kills
         try:
             told = verb(self)
         except Refused as refusal:
@@ -309,10 +310,10 @@ def main():
     if os.environ.get("VIRTBUS_TEST_LONG"):
         seed, steps = int.from_bytes(os.urandom(4)), steps * 8
     print("seed", seed, flush=True)
-    bed = Bed(build, seed, kills)
+    bed = Bed(build, seed)
     walk, good = None, False
     try:
-        walk = Walk(bed)
+        walk = Walk(bed, kills)
         walk.run(steps)
         good = True
     finally:
